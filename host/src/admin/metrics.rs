@@ -1,0 +1,107 @@
+//! The counters as OpenMetrics text, by the `prometheus-client` crate.
+
+use std::fmt;
+use std::sync::PoisonError;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Status;
+use crate::command::Kind;
+use crate::metrics::CALL_NS;
+
+/// The content type of [`text`].
+pub(super) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The type of exemplars, of which there are none.
+type NoLabels = Vec<(String, String)>;
+
+/// The counters at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    counters: Vec<(&'static str, &'static str, u64)>,
+    gauges: Vec<(&'static str, &'static str, i64)>,
+    commands: Vec<(&'static str, u64)>,
+    decisions: Vec<(String, &'static str, u64)>,
+    call_buckets: Vec<(f64, u64)>,
+    call_seconds: f64,
+}
+
+/// Writes all counters.
+pub(super) fn text(status: &Status) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("bellwether");
+    registry.register_collector(Box::new(Snapshot::take(status)));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    fn take(status: &Status) -> Self {
+        let metrics = &status.metrics;
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let generation = status.current.borrow().generation;
+        let refused = status.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let decisions = metrics.rules().into_iter().flat_map(|(rule, counters)| {
+            let all: Vec<_> = counters.all().collect();
+            all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
+        });
+        let (counts, sum_ns) = metrics.calls.read();
+        let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::MAX]);
+        Self {
+            counters: vec![
+                ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
+                ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
+                ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+                ("generations", "Policy sets put in force", metrics.generations.get()),
+                ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+            ],
+            gauges: vec![
+                ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
+                ("upstream_connections", "Connections to the server", number(status.upstream.connections())),
+                ("ready", "1 while commands can be served", i64::from(status.unready().is_none())),
+                ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
+                ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
+            ],
+            commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
+            decisions: decisions.collect(),
+            call_buckets: bounds.zip(counts).collect(),
+            call_seconds: sum_ns as f64 / 1e9,
+        }
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, count) in &self.counters {
+            let counter = ConstCounter::new(*count);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        for (name, help, value) in &self.gauges {
+            let gauge = ConstGauge::new(*value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let help = "Commands taken from clients";
+        let mut family = encoder.encode_descriptor("commands", help, None, MetricType::Counter)?;
+        for (kind, count) in &self.commands {
+            ConstCounter::new(*count).encode(family.encode_family(&[("kind", *kind)])?)?;
+        }
+        let help = "Decisions about keys, by rule and what became of them";
+        let mut family = encoder.encode_descriptor("decisions", help, None, MetricType::Counter)?;
+        for (rule, outcome, count) in &self.decisions {
+            ConstCounter::new(*count)
+                .encode(family.encode_family(&[("rule", rule.as_str()), ("outcome", *outcome)])?)?;
+        }
+        let help = "Time of calls into policies";
+        let mut histogram =
+            encoder.encode_descriptor("policy_call", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let count = self.call_buckets.iter().map(|(_, count)| count).sum();
+        histogram.encode_histogram::<NoLabels>(self.call_seconds, count, &self.call_buckets, None)
+    }
+}

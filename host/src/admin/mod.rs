@@ -1,0 +1,165 @@
+//! The admin server: health, readiness, metrics, and which policies are in force. HTTP/1.1, for operators and probes.
+
+mod metrics;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::policy::PolicySet;
+use crate::reload::Refusal;
+use crate::session::Clients;
+use crate::upstream::UpstreamState;
+
+/// What the admin server tells about.
+pub struct Status {
+    metrics: Arc<Metrics>,
+    upstream: Arc<UpstreamState>,
+    current: watch::Receiver<Arc<PolicySet>>,
+    last_refusal: Arc<Mutex<Option<Refusal>>>,
+    /// Set once clients are accepted.
+    clients: OnceLock<Arc<Clients>>,
+    draining: AtomicBool,
+}
+
+// === impl Status ===
+
+impl Status {
+    /// The state of a process that does not listen yet.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        upstream: Arc<UpstreamState>,
+        current: watch::Receiver<Arc<PolicySet>>,
+        last_refusal: Arc<Mutex<Option<Refusal>>>,
+    ) -> Arc<Self> {
+        let (clients, draining) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { metrics, upstream, current, last_refusal, clients, draining })
+    }
+
+    /// Clients are accepted now.
+    pub fn listening(&self, clients: Arc<Clients>) {
+        // There is one listener, which begins once.
+        drop(self.clients.set(clients));
+    }
+
+    /// Clients are no longer accepted.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why commands cannot be served now.
+    fn unready(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Some("draining")
+        } else if self.clients.get().is_none() {
+            Some("waiting for the server")
+        } else if self.upstream.connections() == 0 {
+            Some("the server is lost")
+        } else {
+            None
+        }
+    }
+
+    fn policies(&self) -> serde_json::Value {
+        let set = Arc::clone(&self.current.borrow());
+        let policies = set.policies.iter().map(|policy| {
+            json!({
+                "name": policy.name,
+                "digest": format!("sha256:{}", policy.facts.digest),
+                "version": policy.description.version,
+                "summary": policy.description.summary,
+                "bytes": policy.facts.bytes,
+                "cases_passed": policy.passed.0,
+            })
+        });
+        let refusal = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        json!({
+            "generation": set.generation,
+            "rules": set.rules.rules().len(),
+            "policies": policies.collect::<Vec<_>>(),
+            "last_refused": refusal.map(|refusal| json!({
+                "at_ms": refusal.at,
+                "generation": refusal.generation,
+                "policy": refusal.policy,
+                "stage": refusal.stage.label(),
+                "reason": refusal.reason,
+            })),
+        })
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are allowed\n".into());
+        }
+        match request.uri().path() {
+            "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" => match self.unready() {
+                None => response(StatusCode::OK, TEXT, "ready\n".into()),
+                Some(reason) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+            },
+            "/metrics" => match metrics::text(self) {
+                Ok(text) => response(StatusCode::OK, metrics::TYPE, text),
+                Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "metrics could not be written\n".into()),
+            },
+            "/policies" => response(StatusCode::OK, "application/json", format!("{:#}\n", self.policies())),
+            _ => {
+                let known = "there are /healthz, /readyz, /metrics and /policies\n";
+                response(StatusCode::NOT_FOUND, TEXT, known.into())
+            }
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Starts the admin server: the address it listens on.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (admin_listen)"))?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            };
+            let status = Arc::clone(&status);
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let answer = status.answer(&request);
+                    async { Ok::<_, Infallible>(answer) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(std::time::Duration::from_secs(10))
+                    .serve_connection(TokioIo::new(socket), service);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "an admin connection ended early");
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,248 @@
+//! `bellwether explain`: one command's decision, step by step, by the code that serves it.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Arg, ArgAction};
+use jiff::tz::TimeZone;
+
+use super::{Call, Verb, format};
+use crate::command::{Command, Data, KeyUse, Kind, Row};
+use crate::metrics::Metrics;
+use crate::policy::{Asked, Cost, Expiry, PolicySet, Question};
+use crate::proxy::lifetime::Lifetime;
+use crate::proxy::set::{ClientExpiry, Set};
+use crate::proxy::{Plan, Policies, What};
+use crate::resp::request::{Limits, Scanned, Scanner};
+use crate::resp::write;
+
+pub(super) const VERB: Verb = Verb {
+    name: "explain",
+    command: |command| {
+        command
+            .about("Say what becomes of a command: rule, market session, decision, what is sent, and what it took")
+            .arg(
+                Arg::new("at").long("at").value_name("TIME").help("At this instant, such as 2026-11-23T10:00:00+05:30"),
+            )
+            .arg(
+                Arg::new("command")
+                    .value_name("COMMAND")
+                    .help("The command and its arguments, such as: SET fyntrix:general:x '{}'")
+                    .required(true)
+                    .num_args(1..)
+                    .trailing_var_arg(true)
+                    .allow_hyphen_values(true)
+                    .action(ArgAction::Append),
+            )
+    },
+    run,
+};
+
+fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let words: Vec<&String> = call.matches.get_many("command").unwrap_or_default().collect();
+    let mut bytes = Vec::new();
+    write::array(&mut bytes, words.len());
+    words.iter().for_each(|word| write::bulk(&mut bytes, word.as_bytes()));
+    let limits = Limits { args_max: words.len(), bulk_bytes_max: bytes.len(), command_bytes_max: bytes.len() };
+    let mut scanner = Scanner::new(limits);
+    let Ok(Scanned::Command(_)) = scanner.scan(&bytes) else { bail!("a command has at least its name") };
+    let command = Command { bytes: &bytes, args: scanner.args() };
+    let name = command.name().escape_ascii().to_string();
+    let Some(row) = command.row() else {
+        writeln!(out, "{name} is not in the command table: it is passed on, and the server answers in its own words")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !row.takes(command.args.len()) {
+        writeln!(out, "{name} takes another number of arguments: it is passed on, and the server says so")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = call.at()?;
+    let reloader = call.reloader()?;
+    let set = PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?;
+    let (unmatched, non_utf8) = (call.config.unmatched_keys, call.config.non_utf8_keys);
+    let mut policies = Policies::new(Arc::new(set), Arc::new(Metrics::default()), 0, unmatched, non_utf8);
+    writeln!(out, "command   {name}: {}", row.kind.label())?;
+    writeln!(out, "now       {}", format::utc(now))?;
+    for (index, key) in keys(&command, row) {
+        explain_key(&mut policies, &command, row, index, key, now, out)?;
+    }
+    let plan = policies.decide(&command, row, now);
+    show_plan(&plan, &words, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The keys whose lifetime the command may set.
+fn keys<'a>(command: &Command<'a>, row: &Row) -> Vec<(usize, &'a [u8])> {
+    let lives = |used| used == KeyUse::Create || matches!(row.kind, Kind::Expire(_) | Kind::Persist | Kind::GetEx);
+    let places = row.keys.iter().filter(|keys| lives(keys.used()));
+    places.flat_map(|keys| keys.positions(command)).filter_map(|index| Some((index, command.arg(index)?))).collect()
+}
+
+fn explain_key(
+    policies: &mut Policies,
+    command: &Command<'_>,
+    row: &Row,
+    index: usize,
+    key: &[u8],
+    now: i64,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    writeln!(out, "key       {}", crate::proxy::shown(key))?;
+    let set = Rc::clone(policies.decider().set());
+    let Some((id, rule)) = set.rules.find(key) else {
+        writeln!(out, "rule      none covers it: its lifetime is left alone")?;
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "rule      {} ({}*{}), client ttl {:?}, {:?}",
+        rule.name, rule.prefix, rule.suffix, rule.client_ttl, rule.apply
+    )?;
+    let Ok(text) = std::str::from_utf8(key) else {
+        writeln!(out, "policy    is not asked: the key is not UTF-8")?;
+        return Ok(());
+    };
+    let client_ttl = client_ttl(command, row, now);
+    let value_bytes = match row.kind {
+        Kind::Set(_) | Kind::MultiSet => command.arg(index + 1).map_or(0, <[u8]>::len) as u64,
+        _ => command.bytes.len() as u64,
+    };
+    let data = match row.kind {
+        Kind::Create(data) | Kind::Block(Some(data)) => data,
+        Kind::Expire(_) | Kind::Persist | Kind::GetEx => Data::Expiry,
+        _ => Data::Value,
+    };
+    let question = Question { rule: id, key: text, command: data, value_bytes, client_ttl, now };
+    match policies.decider().ask(&question) {
+        None => writeln!(out, "policy    none: lifetimes under this rule are left alone")?,
+        Some(asked) => show_asked(policies, &asked, key, now, rule.fallback_ttl_ms, out)?,
+    }
+    if let Some(ms) = client_ttl {
+        writeln!(out, "client    asks for {}, and the rule says {:?}", format::span(ms), rule.client_ttl)?;
+    }
+    Ok(())
+}
+
+fn show_asked(
+    policies: &mut Policies,
+    asked: &Asked,
+    key: &[u8],
+    now: i64,
+    fallback: Option<u64>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match &asked.market {
+        None => writeln!(out, "market    none")?,
+        Some((name, Err(error))) => writeln!(out, "market    {name}: {error}")?,
+        Some((name, Ok(session))) => {
+            let markets = policies.decider().markets()?;
+            let known = markets.iter().find(|market| market.name == *name || market.aliases.contains(name));
+            let zone = known.and_then(|market| TimeZone::get(&market.time_zone).ok());
+            let local = |at| format::local(at, zone.as_ref());
+            writeln!(
+                out,
+                "market    {name}: {} since {} until {}",
+                session.phase.label(),
+                local(session.since),
+                local(session.until)
+            )?;
+            if let Some(open) = session.next_regular_open {
+                writeln!(out, "          next regular open {}", local(open))?;
+            }
+        }
+    }
+    match &asked.decision {
+        Err(error) => {
+            writeln!(out, "policy    {} failed: {error:#}", asked.policy)?;
+            let fallback = fallback.map_or("the write is refused".to_owned(), format::span);
+            writeln!(out, "fallback  {fallback}")?;
+        }
+        Ok((decision, cost)) => {
+            let expiry = match decision.expiry {
+                Expiry::Keep => "as the client wrote it".to_owned(),
+                Expiry::Never => "without end".to_owned(),
+                Expiry::After(ms) => format!("{} from now", format::span(ms)),
+                Expiry::At(at) => format!("until {}", format::utc(at)),
+            };
+            writeln!(
+                out,
+                "policy    {}: {expiry}, ends spread over {}",
+                asked.policy,
+                format::span(decision.spread_ms)
+            )?;
+            writeln!(out, "because   {}", decision.reason)?;
+            let valid = decision.valid_until.map_or("the market session ends".to_owned(), format::utc);
+            writeln!(out, "          remembered until {valid}")?;
+            if let Lifetime::Ms(ms) = Lifetime::decided(decision.expiry, decision.spread_ms, key, now) {
+                writeln!(out, "ttl       {} ms ({}), for this key", ms, format::span(ms))?;
+            }
+            let market = asked.market_cost.map_or(String::new(), |cost| format!("; market session {}", spent(cost)));
+            writeln!(out, "took      {}{market}", spent(*cost))?;
+        }
+    }
+    for line in &asked.lines {
+        writeln!(out, "log       {}: {}", line.level, line.message)?;
+    }
+    Ok(())
+}
+
+fn spent(cost: Cost) -> String {
+    format!("{} fuel, {:.1} µs", cost.fuel, cost.time.as_nanos() as f64 / 1000.0)
+}
+
+/// The lifetime that the command itself asks for.
+fn client_ttl(command: &Command<'_>, row: &Row, now: i64) -> Option<u64> {
+    match row.kind {
+        Kind::Set(form) => match Set::read(form, command, now)?.expiry {
+            ClientExpiry::Ms(ms) => Some(ms),
+            _ => None,
+        },
+        Kind::Expire(form) => crate::proxy::set::span_ms(form, command.arg(2)?, now)?.try_into().ok(),
+        _ => None,
+    }
+}
+
+fn show_plan(plan: &Plan<'_>, words: &[&String], out: &mut dyn Write) -> anyhow::Result<()> {
+    match &plan.what {
+        What::Refused(error) => return Ok(writeln!(out, "refused   {error}")?),
+        What::AsItCame => {
+            writeln!(out, "sends     {}", words.iter().map(|word| shown(word)).collect::<Vec<_>>().join(" "))?
+        }
+        What::Set(set, lifetime) => {
+            let mut sent = Vec::new();
+            set.write(*lifetime, &mut sent);
+            writeln!(out, "sends     {}", as_words(&sent)?)?;
+        }
+        What::Instead(args) => {
+            let args: Vec<_> = args.iter().map(|arg| shown(&String::from_utf8_lossy(arg))).collect();
+            writeln!(out, "sends     {}", args.join(" "))?;
+        }
+    }
+    for follow in &plan.follows {
+        let mut sent = Vec::new();
+        follow.write(&mut sent);
+        writeln!(out, "then      {}", as_words(&sent)?)?;
+    }
+    Ok(())
+}
+
+/// A command as a person would type it.
+fn as_words(bytes: &[u8]) -> anyhow::Result<String> {
+    let mut scanner =
+        Scanner::new(Limits { args_max: 16, bulk_bytes_max: bytes.len(), command_bytes_max: bytes.len() });
+    scanner.scan(bytes).context("a command that bellwether wrote")?;
+    let words: Vec<_> = scanner.args().iter().map(|arg| shown(&String::from_utf8_lossy(arg.of(bytes)))).collect();
+    Ok(words.join(" "))
+}
+
+fn shown(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:.,^=+/@%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,38 @@
+//! Instants and spans as people read and write them.
+
+use anyhow::Context;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Reads an instant: RFC 3339 with an offset, such as `2026-11-23T10:00:00+05:30`.
+pub(super) fn instant(text: &str) -> anyhow::Result<i64> {
+    let at: Timestamp = text
+        .parse()
+        .with_context(|| format!("{text:?} is not an instant with its offset, such as 2026-11-23T10:00:00+05:30"))?;
+    Ok(at.as_millisecond())
+}
+
+/// An instant in UTC.
+pub(super) fn utc(at: i64) -> String {
+    Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
+
+/// An instant on a market's own clock; in UTC where the zone is not known.
+pub(super) fn local(at: i64, zone: Option<&TimeZone>) -> String {
+    match (Timestamp::from_millisecond(at), zone) {
+        (Ok(at), Some(zone)) => at.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string(),
+        _ => utc(at),
+    }
+}
+
+/// A span in days, hours, minutes and seconds.
+pub(super) fn span(ms: u64) -> String {
+    let (seconds, rest) = (ms / 1000, ms % 1000);
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let mut words: Vec<_> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if rest > 0 || words.is_empty() {
+        words.push(format!("{rest}ms"));
+    }
+    words.join(" ")
+}

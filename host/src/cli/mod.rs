@@ -1,0 +1,181 @@
+//! The command line: verbs, and one flag for every setting. Parses, reads the configuration, runs the verb.
+
+mod check;
+mod config;
+mod explain;
+mod format;
+mod market;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::clock::Clock;
+use crate::config::{Config, LogFormat, SETTINGS, Source, Texts};
+use crate::reload::Reloader;
+
+/// What the program is started with.
+pub struct Start {
+    /// Its arguments, its own name first.
+    pub args: Vec<OsString>,
+    /// Its environment.
+    pub variables: BTreeMap<String, String>,
+    /// The system's clock, in milliseconds since 1970.
+    pub system_clock: fn() -> i64,
+}
+
+/// Why it ends.
+#[derive(Debug)]
+pub enum Failure {
+    /// It was called wrongly, or asked for help.
+    Usage(clap::Error),
+    /// It failed.
+    Failed(anyhow::Error),
+}
+
+/// What a verb is given.
+struct Call<'a> {
+    verb: &'static str,
+    matches: &'a ArgMatches,
+    texts: Texts,
+    config: Config,
+    clock: Clock,
+    system_clock: fn() -> i64,
+}
+
+/// A verb: its name, its own arguments, and what it does.
+struct Verb {
+    name: &'static str,
+    command: fn(Command) -> Command,
+    run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
+}
+
+const VERBS: [Verb; 6] = [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, config::VERB];
+
+/// What `dev` sets where nobody says otherwise.
+const DEV: [(&str, &str); 2] = [("upstream", "embedded"), ("policy_folder", "policies.d")];
+
+// === impl Failure ===
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    /// What standard namespaces do with values that are not JSON: a live application must not break, someone who tries
+    /// things out is told.
+    fn reloader(&self) -> anyhow::Result<Reloader> {
+        let json = if self.verb == "dev" { "refuse" } else { "warn" };
+        Reloader::new(&self.config, json, self.clock)
+    }
+
+    /// `--at`, or now.
+    fn at(&self) -> anyhow::Result<i64> {
+        match self.matches.get_one::<String>("at") {
+            None => Ok(self.clock.now()),
+            Some(text) => format::instant(text),
+        }
+    }
+}
+
+/// Runs what the arguments say.
+///
+/// # Errors
+/// It was called wrongly, the configuration is wrong, or the verb failed.
+pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let matches = command().try_get_matches_from(start.args).map_err(Failure::Usage)?;
+    let (name, matches) = matches.subcommand().context("no verb was given; try `bellwether --help`")?;
+    let verb = VERBS.iter().find(|verb| verb.name == name).context("there is no such verb")?;
+    let texts = texts(verb.name, matches, start.variables)?;
+    let config = Config::from_texts(&texts)?;
+    let clock = Clock::new(start.system_clock, config.clock_offset.ms);
+    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock: start.system_clock };
+    (verb.run)(call, out).map_err(Failure::Failed)
+}
+
+/// The texts of all settings: flags over environment over file over what the verb sets over defaults.
+fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, String>) -> anyhow::Result<Texts> {
+    let mut texts = Texts::defaults();
+    if verb == "dev" {
+        for (name, value) in DEV {
+            texts.set(name, value.to_owned(), Source::Verb("dev"))?;
+        }
+    }
+    let file = matches.get_one::<String>("config").or_else(|| variables.get("BELLWETHER_CONFIG")).map(PathBuf::from);
+    if let Some(path) = file {
+        let content = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        texts.set_file(&path, &content)?;
+    }
+    texts.set_variables(variables.into_iter())?;
+    for setting in SETTINGS {
+        if let Some(text) = matches.get_one::<String>(setting.name) {
+            texts.set(setting.name, text.clone(), Source::Flag)?;
+        }
+    }
+    Ok(texts)
+}
+
+fn command() -> Command {
+    let root = Command::new("bellwether")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A Redis sidecar whose caching rules are WebAssembly components")
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    VERBS.iter().fold(root, |root, verb| {
+        let own = (verb.command)(Command::new(verb.name));
+        root.subcommand(settings_args(own))
+    })
+}
+
+/// `--config`, and a flag for every setting.
+fn settings_args(command: Command) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("Configuration file, TOML [env: BELLWETHER_CONFIG]")
+        .help_heading("Configuration")
+        .action(ArgAction::Set);
+    SETTINGS.iter().fold(command.arg(config), |command, setting| {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        let variable = match setting.variable {
+            "" => String::new(),
+            variable => format!(" [env: {variable}]"),
+        };
+        command.arg(
+            Arg::new(setting.name)
+                .long(setting.name.replace('_', "-"))
+                .value_name("VALUE")
+                .help(format!("{}{default}{variable}", setting.docs.trim()))
+                .help_heading("Configuration")
+                .allow_hyphen_values(true)
+                .action(ArgAction::Set),
+        )
+    })
+}
+
+/// The log goes to standard error, as the configuration says.
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter: EnvFilter = config.log.parse().with_context(|| format!("log: {:?} is not a filter", config.log))?;
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let started = match config.log_format {
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            log.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        }
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}

@@ -1,0 +1,348 @@
+//! The configuration: one table of settings, from which come the file's keys, the flags, the environment variables and
+//! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
+
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+pub use values::{ClockOffset, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value};
+
+/// One setting, as it is documented.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key in the file; the flag is the same with dashes.
+    pub name: &'static str,
+    /// What it means.
+    pub docs: &'static str,
+    /// Its default, as text. Empty: not set.
+    pub default: &'static str,
+    /// A variable it is read from besides `BELLWETHER_<NAME>`. Empty: none.
+    pub variable: &'static str,
+    /// What it takes.
+    pub takes: &'static str,
+    /// Whether it is a number in the file, not a text.
+    pub number: bool,
+    /// Whether it is never shown.
+    pub secret: bool,
+}
+
+/// Where a value came from, the weakest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The table.
+    Default,
+    /// What the verb (`dev`) changes.
+    Verb(&'static str),
+    /// The configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A flag.
+    Flag,
+}
+
+/// The texts of all settings, each with its source.
+#[derive(Clone, Debug)]
+pub struct Texts(BTreeMap<&'static str, (String, Source)>);
+
+macro_rules! settings {
+    ($($(#[doc = $docs:literal])+ $name:ident: $type:ty = $default:literal $(, $variable:literal)?;)+) => {
+        /// The configuration, validated.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $($(#[doc = $docs])+ pub $name: $type,)+
+        }
+
+        /// Every setting there is.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            docs: concat!($($docs),+),
+            default: $default,
+            variable: concat!($($variable)?),
+            takes: <$type as Value>::TAKES,
+            number: <$type as Value>::NUMBER,
+            secret: <$type as Value>::SECRET,
+        }),+];
+
+        impl Config {
+            /// Reads every setting from its text.
+            ///
+            /// # Errors
+            /// A text is not what its setting takes; the message names the setting, where the text came from and what
+            /// it takes.
+            pub fn from_texts(texts: &Texts) -> anyhow::Result<Self> {
+                Ok(Self { $($name: texts.read(stringify!($name))?,)+ })
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address the sidecar listens on for Redis clients.
+    listen: SocketAddr = "127.0.0.1:6380";
+    /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
+    admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
+    /// The server: redis://[user[:password]@]host[:port][/database], or `embedded` for the store inside this program.
+    /// When it is set, the redis_… settings are not used.
+    upstream: Option<Upstream> = "";
+    /// Host of the Redis server.
+    redis_host: String = "localhost", "REDIS_HOST";
+    /// Port of the Redis server.
+    redis_port: u16 = "6379", "REDIS_PORT";
+    /// Database of clients that do not SELECT one.
+    redis_db: u32 = "0", "REDIS_DB";
+    /// Password of the Redis server. Empty: none.
+    redis_password: Option<Secret> = "", "REDIS_PASSWORD";
+    /// User of the Redis server. Empty: the default user.
+    redis_user: Option<String> = "", "REDIS_USER";
+    /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes host
+    /// and port only. `none`: none.
+    client_password: Option<Secret> = "";
+    /// Worker threads. 0: one for each core.
+    workers: usize = "0";
+    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty: only
+    /// the standard policies.
+    policy_folder: Option<PathBuf> = "";
+    /// Milliseconds between two looks at the policy folder.
+    policy_poll_ms: u64 = "250";
+    /// Shifts the sidecar's clock, for staging and tests: a span such as `2h 30m` or `-3d`.
+    clock_offset: ClockOffset = "0s";
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,bellwether::policy=debug`.
+    log: String = "info";
+    /// How it is logged.
+    log_format: LogFormat = "text";
+    /// Milliseconds that clients get to finish when the sidecar is told to stop.
+    shutdown_grace_ms: u64 = "10000";
+    /// What clients with a command in flight see when the server is lost.
+    on_upstream_lost: LossChoice = "close";
+    /// What happens to keys that no rule covers.
+    unmatched_keys: KeyChoice = "forward";
+    /// What happens to keys under a rule that are not UTF-8; they never reach a policy.
+    non_utf8_keys: KeyChoice = "forward";
+    /// Client connections at one time.
+    clients_max: usize = "10000";
+    /// Milliseconds after which a client that sends nothing is disconnected. 0: never.
+    client_idle_ms_max: u64 = "0";
+    /// Bytes of one command.
+    client_command_bytes_max: usize = "1073741824";
+    /// Bytes of one argument.
+    client_bulk_bytes_max: usize = "536870912";
+    /// Arguments of one command.
+    client_args_max: usize = "1048576";
+    /// Bytes of replies that may wait for a client; one that does not read them is disconnected.
+    client_output_bytes_max: usize = "603979776";
+    /// Commands of one client that may wait for their replies before the sidecar reads on.
+    client_pipeline_max: usize = "16384";
+    /// Bytes of a command that may still share a lane with other clients; a larger one takes a lane of its own.
+    shared_command_bytes_max: usize = "65536";
+    /// Bytes that may wait for one lane before clients are held up.
+    lane_bytes_max: usize = "16777216";
+    /// Idle pinned lanes that a worker keeps, for each protocol and database.
+    idle_lanes_max: usize = "64";
+    /// Milliseconds that a connection attempt to the server may take.
+    upstream_connect_ms_max: u64 = "2000";
+    /// Milliseconds before the second attempt; doubled each time.
+    upstream_back_off_ms_first: u64 = "20";
+    /// Milliseconds between attempts at most.
+    upstream_back_off_ms_max: u64 = "1000";
+    /// Instructions (wasmtime's fuel) that one decision may take.
+    policy_fuel_max: u64 = "10000000";
+    /// Instructions that loading a policy may take.
+    policy_load_fuel_max: u64 = "2000000000";
+    /// Milliseconds that one call of a policy may take; a backstop, the fuel is the budget.
+    policy_call_ms_max: u64 = "1000";
+    /// Bytes of memory of one policy instance.
+    policy_memory_bytes_max: usize = "16777216";
+    /// Calls into the host that one decision may make, log lines included.
+    policy_host_calls_max: u32 = "64";
+    /// Bytes that a policy may hand to the host in one call.
+    policy_hostcall_bytes_max: usize = "262144";
+    /// Bytes of a component.
+    policy_component_bytes_max: usize = "67108864";
+    /// Decisions after which a policy instance is replaced by a fresh one.
+    policy_instance_calls_max: u32 = "100000";
+    /// Decisions that each worker remembers.
+    policy_memo_entries_max: usize = "65536";
+}
+
+// === impl Texts ===
+
+impl Texts {
+    /// The defaults.
+    pub fn defaults() -> Self {
+        Self(SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned(), Source::Default))).collect())
+    }
+
+    /// Sets one value, if its source is not weaker than the one it has.
+    ///
+    /// # Errors
+    /// There is no such setting; the message names the nearest that there is.
+    pub fn set(&mut self, name: &str, text: String, source: Source) -> anyhow::Result<()> {
+        let setting = setting(name).with_context(|| unknown(name, &source))?;
+        match self.0.get(setting.name) {
+            Some((_, known)) if *known > source => {}
+            _ => drop(self.0.insert(setting.name, (text, source))),
+        }
+        Ok(())
+    }
+
+    /// Sets what a configuration file says.
+    ///
+    /// # Errors
+    /// It is not TOML, or has an unknown key or a value of the wrong type.
+    pub fn set_file(&mut self, path: &std::path::Path, content: &str) -> anyhow::Result<()> {
+        let table: toml::Table = content.parse().with_context(|| format!("{} is not TOML", path.display()))?;
+        for (name, value) in table {
+            let source = Source::File(path.to_owned());
+            let setting = setting(&name).with_context(|| unknown(&name, &source))?;
+            let text = match (value, setting.number) {
+                (toml::Value::Integer(number), true) => number.to_string(),
+                (toml::Value::String(text), false) => text,
+                (other, _) => bail!(
+                    "{name} in {} is {}; it takes {}",
+                    path.display(),
+                    other.type_str(),
+                    if setting.number { "an integer" } else { "a string" }
+                ),
+            };
+            self.set(&name, text, source)?;
+        }
+        Ok(())
+    }
+
+    /// Sets what the environment says.
+    pub fn set_variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
+        let variables: BTreeMap<_, _> = variables.collect();
+        for setting in SETTINGS {
+            let own = format!("BELLWETHER_{}", setting.name.to_ascii_uppercase());
+            // The project's own variable is said on purpose, the general one may be there for others.
+            for variable in [setting.variable, own.as_str()] {
+                if let Some(text) = variables.get(variable) {
+                    self.set(setting.name, text.clone(), Source::Variable(variable.to_owned()))?;
+                }
+            }
+        }
+        let known = |name: &str| setting(&name.to_ascii_lowercase()).is_some() || name == "CONFIG";
+        let stray = variables.keys().find(|name| name.strip_prefix("BELLWETHER_").is_some_and(|name| !known(name)));
+        match stray {
+            None => Ok(()),
+            Some(name) => {
+                let short = name.trim_start_matches("BELLWETHER_").to_ascii_lowercase();
+                bail!("{}", unknown(&short, &Source::Variable(name.clone())))
+            }
+        }
+    }
+
+    /// Every setting with its text and source, in the order of the table. Secrets are not shown.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, String, &Source)> {
+        SETTINGS.iter().filter_map(|setting| {
+            let (text, source) = self.0.get(setting.name)?;
+            let text = if setting.secret && !text.is_empty() { "(not shown)".to_owned() } else { text.clone() };
+            let text = if setting.name == "upstream" { values::without_password(&text) } else { text };
+            Some((setting, text, source))
+        })
+    }
+
+    fn read<T: Value>(&self, name: &'static str) -> anyhow::Result<T> {
+        let (text, source) = self.0.get(name).context("a setting without a default")?;
+        T::read(text).with_context(|| {
+            let shown = if T::SECRET { "its value" } else { text.as_str() };
+            format!("{name} ({source}): {shown:?} is not {}", T::TAKES)
+        })
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::Verb(verb) => write!(out, "`bellwether {verb}`"),
+            Self::File(path) => write!(out, "{}", path.display()),
+            Self::Variable(name) => write!(out, "environment {name}"),
+            Self::Flag => out.write_str("flag"),
+        }
+    }
+}
+
+fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+fn unknown(name: &str, source: &Source) -> String {
+    let nearest = nearest(name, SETTINGS.iter().map(|setting| setting.name));
+    let hint = nearest.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    format!("there is no setting {name} ({source}){hint} `bellwether config` lists them all")
+}
+
+/// The name that is most like `name`, if any is.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Config, Source, Texts};
+
+    /// The configuration from a file, variables and flags, or the error.
+    fn check(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)], expect: &str) {
+        let load = || -> anyhow::Result<String> {
+            let mut texts = Texts::defaults();
+            texts.set_file(Path::new("b.toml"), file)?;
+            texts.set_variables(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())))?;
+            for (name, value) in flags {
+                texts.set(name, (*value).into(), Source::Flag)?;
+            }
+            let config = Config::from_texts(&texts)?;
+            Ok(format!("{} {} {}", config.listen, config.redis_host, config.workers))
+        };
+        assert_eq!(load().unwrap_or_else(|error| format!("{error:#}")), expect);
+    }
+
+    #[test]
+    fn sources() {
+        check("", &[], &[], "127.0.0.1:6380 localhost 0");
+        check("workers = 2\nredis_host = \"a\"", &[], &[], "127.0.0.1:6380 a 2");
+        check("redis_host = \"a\"", &[("REDIS_HOST", "b")], &[], "127.0.0.1:6380 b 0");
+        check("", &[("REDIS_HOST", "b"), ("BELLWETHER_REDIS_HOST", "c")], &[], "127.0.0.1:6380 c 0");
+        check("", &[("REDIS_HOST", "b")], &[("redis_host", "d")], "127.0.0.1:6380 d 0");
+    }
+
+    #[test]
+    fn mistakes() {
+        check(
+            "worker = 2",
+            &[],
+            &[],
+            "there is no setting worker (b.toml); did you mean workers? `bellwether config` lists them all",
+        );
+        check("workers = \"2\"", &[], &[], "workers in b.toml is string; it takes an integer");
+        check("listen = 6380", &[], &[], "listen in b.toml is integer; it takes a string");
+        check(
+            "",
+            &[("BELLWETHER_WORKERS", "x")],
+            &[],
+            "workers (environment BELLWETHER_WORKERS): \"x\" is not a whole number: invalid digit found in string",
+        );
+        check(
+            "",
+            &[("BELLWETHER_LISTENS", "x")],
+            &[],
+            "there is no setting listens (environment BELLWETHER_LISTENS); did you mean listen? `bellwether config` \
+             lists them all",
+        );
+        check(
+            "upstream = \"http://x\"",
+            &[],
+            &[],
+            "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database] or `embedded`: \
+             the scheme is http, not redis",
+        );
+    }
+}

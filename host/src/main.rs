@@ -1,0 +1,32 @@
+//! The `bellwether` program. Reads the environment and the clock, which nothing else does.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bellwether::cli;
+
+/// Bad usage, as `sysexits.h` numbers it.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let start = cli::Start { args: std::env::args_os().collect(), variables: std::env::vars().collect(), system_clock };
+    match cli::run(start, &mut std::io::stdout()) {
+        Ok(code) => code,
+        Err(cli::Failure::Usage(error)) => {
+            // The message is for whoever reads standard error; if nobody does, the exit code still says it.
+            drop(write!(std::io::stderr(), "{error}"));
+            if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS }
+        }
+        Err(cli::Failure::Failed(error)) => {
+            drop(writeln!(std::io::stderr(), "bellwether: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+fn system_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

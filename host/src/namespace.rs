@@ -1,0 +1,392 @@
+//! The rule table: which rule a key is under and which market it belongs to. Pure data and look-ups; where the rules
+//! come from is not known here.
+
+use std::collections::HashSet;
+
+use anyhow::{bail, ensure};
+use rustc_hash::FxHashMap;
+
+/// One rule, checked. The fields mean what the contract's `rule` says.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the contract documents every field")]
+pub struct Rule {
+    pub name: String,
+    pub prefix: String,
+    pub suffix: String,
+    pub ttl_policy: Option<String>,
+    pub market: MarketSource,
+    pub value: ValueCheck,
+    pub value_bytes_max: Option<u64>,
+    pub access: Access,
+    pub apply: Apply,
+    pub client_ttl: ClientTtl,
+    pub fallback_ttl_ms: Option<u64>,
+    pub near_ms: Option<u64>,
+    pub stale_ms: Option<u64>,
+    pub lease_ms: Option<u64>,
+    pub lease_wait_ms: Option<u64>,
+    pub refresh_ahead_percent: Option<u8>,
+    pub fail_safe_ms: Option<u64>,
+}
+
+/// Which market a key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarketSource {
+    /// None.
+    None,
+    /// Always this one.
+    Fixed(String),
+    /// The one a part of the key names.
+    KeyPart(usize),
+    /// The one of a symbol in the key.
+    Symbol {
+        /// The part it stands in; none: the first that the symbol table knows.
+        part: Option<usize>,
+        /// For keys whose symbol is missing or unknown.
+        default: Option<String>,
+    },
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueCheck {
+    /// Anything.
+    Any,
+    /// JSON; anything else is counted and stored.
+    JsonWarn,
+    /// JSON; anything else is refused.
+    JsonRefuse,
+}
+
+/// What clients may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    ReadWrite,
+    /// Commands that write are refused.
+    ReadOnly,
+    /// Every command is refused.
+    Denied,
+}
+
+/// When a write without a lifetime of its own is given one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// When the key has none yet.
+    OnCreate,
+    /// Every time.
+    EveryWrite,
+}
+
+/// What becomes of the client's own lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientTtl {
+    /// It stands.
+    Respect,
+    /// The shorter stands.
+    Cap,
+    /// The decision stands.
+    Replace,
+}
+
+/// One line of the symbol table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolRule {
+    /// How the text is compared.
+    pub match_by: SymbolMatch,
+    /// The text.
+    pub text: String,
+    /// The market of symbols that match.
+    pub market: String,
+}
+
+/// How a symbol is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SymbolMatch {
+    /// It is the text.
+    Exact,
+    /// It ends in the text.
+    Suffix,
+    /// It begins with the text.
+    Prefix,
+}
+
+/// A rule's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleId(u16);
+
+/// All rules of a generation, for look-ups.
+#[derive(Debug, Default)]
+pub struct RuleTable {
+    rules: Vec<Rule>,
+    /// The rules of each prefix, the longest suffix first.
+    by_prefix: FxHashMap<Box<[u8]>, Vec<RuleId>>,
+    prefix_bytes_max: usize,
+    symbols: Symbols,
+    restricted: bool,
+}
+
+/// The symbol table, for look-ups.
+#[derive(Debug, Default)]
+struct Symbols {
+    exact: FxHashMap<String, String>,
+    /// Longest first.
+    suffixes: Vec<(String, String)>,
+    /// Longest first.
+    prefixes: Vec<(String, String)>,
+}
+
+/// Limits of the contract.
+const RULES_MAX: usize = 10_000;
+const SYMBOLS_MAX: usize = 10_000;
+const NAME_BYTES_MAX: usize = 64;
+const PREFIX_BYTES_MAX: usize = 512;
+const SUFFIX_BYTES_MAX: usize = 128;
+
+// === impl RuleTable ===
+
+impl RuleTable {
+    /// Checks the rules and builds the table.
+    ///
+    /// # Errors
+    /// A rule is not as the contract says; the message names it.
+    pub fn build(rules: Vec<Rule>, symbols: Vec<SymbolRule>) -> anyhow::Result<Self> {
+        ensure!(rules.len() <= RULES_MAX, "{} rules; at most {RULES_MAX} are allowed", rules.len());
+        let mut names = HashSet::new();
+        let mut table = Self { symbols: Symbols::build(symbols)?, ..Self::default() };
+        for (index, rule) in rules.iter().enumerate() {
+            check_rule(rule)?;
+            ensure!(names.insert(rule.name.as_str()), "two rules are called {:?}", rule.name);
+            table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
+            table.restricted |= rule.access != Access::ReadWrite;
+            let id = RuleId(u16::try_from(index)?);
+            let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
+            for other in same.iter().filter_map(|id| rules.get(usize::from(id.0))) {
+                if other.suffix == rule.suffix {
+                    bail!(
+                        "rules {:?} and {:?} have the same prefix {:?} and suffix {:?}",
+                        other.name,
+                        rule.name,
+                        rule.prefix,
+                        rule.suffix
+                    );
+                }
+            }
+            same.push(id);
+        }
+        for same in table.by_prefix.values_mut() {
+            same.sort_by_key(|id| rules.get(usize::from(id.0)).map(|rule| std::cmp::Reverse(rule.suffix.len())));
+        }
+        table.rules = rules;
+        Ok(table)
+    }
+
+    /// All rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// All rules with their places.
+    pub fn ids(&self) -> impl Iterator<Item = (RuleId, &Rule)> {
+        self.rules.iter().enumerate().filter_map(|(index, rule)| Some((RuleId(u16::try_from(index).ok()?), rule)))
+    }
+
+    /// Whether any rule denies something, so that reads have to be looked at.
+    pub fn is_restricted(&self) -> bool {
+        self.restricted
+    }
+
+    /// The rule a key is under: the longest prefix, then the longest suffix.
+    pub fn find(&self, key: &[u8]) -> Option<(RuleId, &Rule)> {
+        let head = key.get(..self.prefix_bytes_max.min(key.len()))?;
+        for colon in memchr::memrchr_iter(b':', head) {
+            let Some(same) = self.by_prefix.get(head.get(..=colon)?) else { continue };
+            let rest = key.get(colon + 1..)?;
+            for id in same {
+                let rule = self.rules.get(usize::from(id.0))?;
+                if rest.ends_with(rule.suffix.as_bytes()) {
+                    return Some((*id, rule));
+                }
+            }
+        }
+        None
+    }
+
+    /// The market of a key under a rule.
+    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> Option<&'a str> {
+        let parts = || {
+            let inner = key.get(rule.prefix.len()..key.len() - rule.suffix.len()).unwrap_or_default();
+            inner.split(':')
+        };
+        match &rule.market {
+            MarketSource::None => None,
+            MarketSource::Fixed(market) => Some(market),
+            MarketSource::KeyPart(part) => parts().nth(*part).filter(|market| !market.is_empty()),
+            MarketSource::Symbol { part, default } => match part {
+                Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
+                None => parts().find_map(|symbol| self.symbols.market(symbol)),
+            }
+            .or(default.as_deref()),
+        }
+    }
+}
+
+// === impl RuleId ===
+
+impl RuleId {
+    /// The place as an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+// === impl Symbols ===
+
+impl Symbols {
+    fn build(lines: Vec<SymbolRule>) -> anyhow::Result<Self> {
+        ensure!(lines.len() <= SYMBOLS_MAX, "{} symbols; at most {SYMBOLS_MAX} are allowed", lines.len());
+        let mut seen = HashSet::new();
+        let mut symbols = Self::default();
+        for SymbolRule { match_by, text, market } in lines {
+            ensure!(
+                (1..=NAME_BYTES_MAX).contains(&text.len()),
+                "symbol {text:?} must have 1 to {NAME_BYTES_MAX} bytes"
+            );
+            ensure!(
+                (1..=NAME_BYTES_MAX).contains(&market.len()),
+                "market {market:?} of symbol {text:?} must have 1 to {NAME_BYTES_MAX} bytes"
+            );
+            ensure!(seen.insert((match_by, text.clone())), "symbol {text:?} stands twice in the symbol table");
+            match match_by {
+                SymbolMatch::Exact => drop(symbols.exact.insert(text, market)),
+                SymbolMatch::Suffix => symbols.suffixes.push((text, market)),
+                SymbolMatch::Prefix => symbols.prefixes.push((text, market)),
+            }
+        }
+        for list in [&mut symbols.suffixes, &mut symbols.prefixes] {
+            list.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        }
+        Ok(symbols)
+    }
+
+    fn market(&self, symbol: &str) -> Option<&str> {
+        let longer = |text: &str| symbol.len() > text.len();
+        let suffix = || self.suffixes.iter().find(|(text, _)| longer(text) && symbol.ends_with(text.as_str()));
+        let prefix = || self.prefixes.iter().find(|(text, _)| longer(text) && symbol.starts_with(text.as_str()));
+        let exact = self.exact.get(symbol);
+        exact.or_else(|| suffix().or_else(prefix).map(|(_, market)| market)).map(String::as_str)
+    }
+}
+
+fn check_rule(rule: &Rule) -> anyhow::Result<()> {
+    let name = &rule.name;
+    ensure!(
+        (1..=NAME_BYTES_MAX).contains(&name.len()),
+        "a rule's name must have 1 to {NAME_BYTES_MAX} bytes: {name:?}"
+    );
+    ensure!(
+        rule.prefix.ends_with(':') && rule.prefix.len() <= PREFIX_BYTES_MAX,
+        "rule {name:?}: the prefix {:?} must end in ':' and have at most {PREFIX_BYTES_MAX} bytes",
+        rule.prefix
+    );
+    ensure!(
+        rule.suffix.is_empty() || (rule.suffix.starts_with(':') && rule.suffix.len() <= SUFFIX_BYTES_MAX),
+        "rule {name:?}: the suffix {:?} must begin with ':' and have at most {SUFFIX_BYTES_MAX} bytes",
+        rule.suffix
+    );
+    ensure!(
+        rule.refresh_ahead_percent.is_none_or(|percent| (1..=99).contains(&percent)),
+        "rule {name:?}: refresh-ahead-percent must be 1 to 99"
+    );
+    ensure!(rule.fallback_ttl_ms != Some(0), "rule {name:?}: fallback-ttl-ms must be at least 1");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Apply, ClientTtl, MarketSource, Rule, RuleTable, SymbolMatch, SymbolRule, ValueCheck};
+
+    fn rule(name: &str, prefix: &str, suffix: &str, market: MarketSource) -> Rule {
+        Rule {
+            name: name.into(),
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            ttl_policy: None,
+            market,
+            value: ValueCheck::Any,
+            value_bytes_max: None,
+            access: Access::ReadWrite,
+            apply: Apply::OnCreate,
+            client_ttl: ClientTtl::Respect,
+            fallback_ttl_ms: None,
+            near_ms: None,
+            stale_ms: None,
+            lease_ms: None,
+            lease_wait_ms: None,
+            refresh_ahead_percent: None,
+            fail_safe_ms: None,
+        }
+    }
+
+    fn table() -> RuleTable {
+        let any = MarketSource::Symbol { part: None, default: Some("XNSE".into()) };
+        let symbol =
+            |match_by, text: &str, market: &str| SymbolRule { match_by, text: text.into(), market: market.into() };
+        let rules = vec![
+            rule("a", "a:", "", any.clone()),
+            rule("a persist", "a:", ":persist", MarketSource::None),
+            rule("a b", "a:b:", "", MarketSource::KeyPart(0)),
+            rule("c old", "c:d:", ":old", MarketSource::Fixed("XLON".into())),
+            rule("c", "c:", "", MarketSource::Symbol { part: Some(1), default: None }),
+        ];
+        let symbols = vec![
+            symbol(SymbolMatch::Suffix, ".T", "XTKS"),
+            symbol(SymbolMatch::Exact, "^NSEI", "XNSE"),
+            symbol(SymbolMatch::Prefix, "^", "XNYS"),
+            symbol(SymbolMatch::Exact, "ODD.T", "XBOM"),
+        ];
+        RuleTable::build(rules, symbols).unwrap()
+    }
+
+    #[test]
+    fn keys_and_their_rules() {
+        let table = table();
+        let check = |key: &str, expect: &str, market: Option<&str>| {
+            let found = table.find(key.as_bytes());
+            assert_eq!(found.map_or("", |(_, rule)| &rule.name), expect, "{key}");
+            assert_eq!(found.and_then(|(_, rule)| table.market(rule, key)), market, "{key}");
+        };
+        check("a:x", "a", Some("XNSE"));
+        check("a:", "a", Some("XNSE"));
+        check("a:quote:7203.T", "a", Some("XTKS"));
+        check("a:quote:ODD.T", "a", Some("XBOM"));
+        check("a:quote:^GSPC", "a", Some("XNYS"));
+        check("a:quote:.T", "a", Some("XNSE"));
+        check("a:x:persist", "a persist", None);
+        check("a::persist", "a persist", None);
+        check("a:persist", "a", Some("XNSE"));
+        check("a:b:XBOM:x", "a b", Some("XBOM"));
+        check("a:b:", "a b", None);
+        check("c:d:x", "c", None);
+        check("c:d:7203.T", "c", Some("XTKS"));
+        check("c:d:x:old", "c old", Some("XLON"));
+        check("a", "", None);
+        check("b:x", "", None);
+        check("", "", None);
+    }
+
+    #[test]
+    fn rules_that_cannot_be() {
+        let check = |rules: Vec<Rule>, expect: &str| {
+            assert_eq!(RuleTable::build(rules, vec![]).unwrap_err().to_string(), expect);
+        };
+        let plain = |name, prefix, suffix| rule(name, prefix, suffix, MarketSource::None);
+        check(vec![plain("x", "a:", ""), plain("x", "b:", "")], "two rules are called \"x\"");
+        check(
+            vec![plain("x", "a:", ":b"), plain("y", "a:", ":b")],
+            "rules \"x\" and \"y\" have the same prefix \"a:\" and suffix \":b\"",
+        );
+        check(vec![plain("x", "a", "")], "rule \"x\": the prefix \"a\" must end in ':' and have at most 512 bytes");
+        check(vec![plain("", "a:", "")], "a rule's name must have 1 to 64 bytes: \"\"");
+    }
+}

@@ -1,0 +1,428 @@
+//! One worker's view of a generation: warm instances, remembered market sessions, remembered decisions.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustc_hash::FxHashMap;
+
+use super::instance::{Instance, Request, SharedInstance};
+use super::{Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, Transition};
+use crate::command::Data;
+use crate::namespace::RuleId;
+
+/// What is asked about one write.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The rule the key is under.
+    pub rule: RuleId,
+    /// The key.
+    pub key: &'a str,
+    /// What the write does.
+    pub command: Data,
+    /// The size of the value.
+    pub value_bytes: u64,
+    /// The lifetime the client asked for.
+    pub client_ttl: Option<u64>,
+    /// The sidecar's clock.
+    pub now: i64,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The rule has no policy: lifetimes are left alone.
+    NoPolicy,
+    /// A decision.
+    Decided {
+        /// The lifetime.
+        expiry: Expiry,
+        /// The span before its end over which keys are spread.
+        spread_ms: u64,
+        /// What asking took; none: it was remembered.
+        cost: Option<Cost>,
+    },
+    /// The policy failed, and the rule's fallback applies.
+    Failed,
+}
+
+/// What a call took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Instructions, in wasmtime's units of fuel.
+    pub fuel: u64,
+    /// Wall-clock time.
+    pub time: Duration,
+}
+
+/// A question put to the policies themselves, step by step.
+#[derive(Debug)]
+pub struct Asked {
+    /// The policy that decides.
+    pub policy: String,
+    /// The key's market and its session.
+    pub market: Option<(String, Result<MarketSession, MarketError>)>,
+    /// What finding the session took; none: it was remembered, or there is no market.
+    pub market_cost: Option<Cost>,
+    /// The decision.
+    pub decision: anyhow::Result<(Decision, Cost)>,
+    /// What the policy wrote to its log.
+    pub lines: Vec<Line>,
+}
+
+/// One worker's policies.
+pub struct Decider {
+    /// Counted once for the worker, so that a decision does not touch a counter that all workers share.
+    set: Rc<Arc<PolicySet>>,
+    /// Beside `set.policies`.
+    warm: Vec<Warm>,
+    market: SharedInstance,
+    market_health: Health,
+    /// Remembered sessions, by the market's place.
+    sessions: Vec<Option<Result<MarketSession, MarketError>>>,
+    places: FxHashMap<Box<str>, u32>,
+    memo: FxHashMap<MemoKey, Remembered>,
+}
+
+/// The instance of a policy, made when it is first asked.
+#[derive(Default)]
+struct Warm {
+    instance: Option<Instance>,
+    health: Health,
+}
+
+/// How a policy has been doing.
+#[derive(Debug, Default)]
+struct Health {
+    /// Failures since the last success.
+    failures: u32,
+    /// Not asked before this.
+    retry_at: i64,
+    /// When a failure was last logged.
+    logged_at: i64,
+}
+
+/// What a remembered decision depends on. Inputs that the policy did not declare are blank.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MemoKey {
+    rule: RuleId,
+    market: Option<u32>,
+    command: Data,
+    value_bytes: u64,
+    client_ttl: Option<u64>,
+    key: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    expiry: Expiry,
+    spread_ms: u64,
+    /// First instant at which it is not valid.
+    until: i64,
+    /// The clock may be set back: it is not valid before it was made.
+    since: i64,
+}
+
+/// A policy that fails once or twice is asked again at once; then the waits grow.
+const FAILURES_FREE: u32 = 2;
+const RETRY_MS_FIRST: i64 = 10;
+const RETRY_MS_MAX: i64 = 5_000;
+const LOG_EVERY_MS: i64 = 1_000;
+/// Markets that one worker remembers. Names come from keys, so they are bounded.
+const MARKETS_MAX: usize = 4096;
+
+// === impl Decider ===
+
+impl Decider {
+    /// A worker's policies of a generation. Instances are made when they are first asked.
+    pub fn new(set: Arc<PolicySet>) -> Self {
+        Self {
+            warm: set.policies.iter().map(|_| Warm::default()).collect(),
+            set: Rc::new(set),
+            market: Rc::new(RefCell::new(None)),
+            market_health: Health::default(),
+            sessions: Vec::new(),
+            places: FxHashMap::default(),
+            memo: FxHashMap::default(),
+        }
+    }
+
+    /// The generation.
+    pub fn set(&self) -> &Rc<Arc<PolicySet>> {
+        &self.set
+    }
+
+    /// Decides one write, from memory where a remembered decision is still valid.
+    pub fn decide(&mut self, question: &Question<'_>) -> Answer {
+        let Some(index) = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten() else {
+            return Answer::NoPolicy;
+        };
+        let set = Rc::clone(&self.set);
+        let Some(policy) = set.policies.get(index) else { return Answer::NoPolicy };
+        let market = self.market_place(&set, question);
+        let key = memo_key(policy.description.reads, question, market);
+        if let Some(known) = self.memo.get(&key)
+            && (known.since..known.until).contains(&question.now)
+        {
+            return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None };
+        }
+        let asked = self.ask_policy(policy, index, question, market);
+        match asked.decision {
+            Err(error) => {
+                self.failed(index, policy, question, &error);
+                Answer::Failed
+            }
+            Ok((decision, cost)) => {
+                let until = valid_until(&decision, asked.market.as_ref().map(|(_, session)| session), question.now);
+                if self.memo.len() >= self.set.engine.limits.memo_entries_max {
+                    // Rare, and cheaper than keeping an order on every use.
+                    self.memo.clear();
+                }
+                let Decision { expiry, spread_ms, .. } = decision;
+                self.memo.insert(key, Remembered { expiry, spread_ms, until, since: question.now });
+                Answer::Decided { expiry, spread_ms, cost: Some(cost) }
+            }
+        }
+    }
+
+    /// Puts one write to the policies and remembers nothing of it. None: its rule has no policy.
+    pub fn ask(&mut self, question: &Question<'_>) -> Option<Asked> {
+        let index = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten()?;
+        let set = Rc::clone(&self.set);
+        let market = self.market_place(&set, question);
+        Some(self.ask_policy(set.policies.get(index)?, index, question, market))
+    }
+
+    /// The session of a market.
+    ///
+    /// # Errors
+    /// There is no market-hours policy, or it failed.
+    pub fn session(&mut self, market: &str, at: i64) -> anyhow::Result<Result<MarketSession, MarketError>> {
+        self.with_market(at, |instance| Ok(instance.session_at(market, at, None)?.0))
+    }
+
+    /// The next changes of a market's phase.
+    ///
+    /// # Errors
+    /// As [`Decider::session`].
+    pub fn transitions(
+        &mut self,
+        market: &str,
+        start: i64,
+        count: u32,
+    ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
+        self.with_market(start, |instance| instance.transitions(market, start, count))
+    }
+
+    /// Every market.
+    ///
+    /// # Errors
+    /// As [`Decider::session`].
+    pub fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
+        self.with_market(0, Instance::markets)
+    }
+
+    /// The place of a key's market. None: it has none, or no more can be remembered.
+    fn market_place(&mut self, set: &PolicySet, question: &Question<'_>) -> Option<u32> {
+        let rule = set.rules.rules().get(question.rule.index())?;
+        let name = set.rules.market(rule, question.key)?;
+        if let Some(place) = self.places.get(name) {
+            return Some(*place);
+        }
+        if self.sessions.len() >= MARKETS_MAX {
+            self.places.clear();
+            self.sessions.clear();
+            self.memo.clear();
+        }
+        let place = u32::try_from(self.sessions.len()).ok()?;
+        self.sessions.push(None);
+        self.places.insert(name.into(), place);
+        Some(place)
+    }
+
+    fn ask_policy(&mut self, policy: &Policy, index: usize, question: &Question<'_>, place: Option<u32>) -> Asked {
+        let set = Rc::clone(&self.set);
+        let rule = set.rules.rules().get(question.rule.index());
+        let name = rule.and_then(|rule| set.rules.market(rule, question.key)).unwrap_or_default();
+        let mut asked = Asked {
+            policy: policy.name.clone(),
+            market: None,
+            market_cost: None,
+            decision: Err(anyhow::anyhow!("not asked")),
+            lines: Vec::new(),
+        };
+        if let Some(place) = place {
+            match self.remembered_session(name, place, question.now) {
+                Ok((session, cost)) => (asked.market, asked.market_cost) = (Some((name.to_owned(), session)), cost),
+                Err(error) => {
+                    asked.decision = Err(error.context(format!("no session of market {name:?}")));
+                    return asked;
+                }
+            }
+        }
+        let Some(rule) = rule else { return asked };
+        let reads = policy.description.reads;
+        let request = Request {
+            rule: &rule.name,
+            namespace: &rule.prefix,
+            key: if reads.key { question.key } else { "" },
+            command: if reads.command { question.command } else { Data::Other },
+            value_bytes: if reads.value_bytes { question.value_bytes } else { 0 },
+            client_ttl: if reads.client_ttl { question.client_ttl } else { None },
+            now: question.now,
+            market: asked.market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
+        };
+        asked.decision = self.call(policy, index, &request, &mut asked.lines);
+        asked
+    }
+
+    /// Asks a warm instance, or a fresh one where there is none.
+    fn call(
+        &mut self,
+        policy: &Policy,
+        index: usize,
+        request: &Request<'_>,
+        lines: &mut Vec<Line>,
+    ) -> anyhow::Result<(Decision, Cost)> {
+        // A ttl policy may ask about other markets at any time, so the instance that knows them is there first.
+        if policy.facts.imports.iter().any(|import| import.contains("/market-hours@")) {
+            self.with_market(request.now, |_| Ok(()))?;
+        }
+        let market = Rc::clone(&self.market);
+        let warm = self.warm.get_mut(index).context("no such policy")?;
+        warm.health.check(request.now)?;
+        if warm.instance.as_ref().is_none_or(Instance::is_spent) {
+            warm.instance = None;
+            let (instance, _) =
+                Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, Some(market))?;
+            warm.instance = Some(instance);
+        }
+        let instance = warm.instance.as_mut().context("no instance")?;
+        let decided = instance.decide(request);
+        lines.extend(instance.log_lines());
+        match &decided {
+            Ok(_) => warm.health.failures = 0,
+            // After a trap the store refuses every call.
+            Err(_) => warm.instance = None,
+        }
+        decided
+    }
+
+    /// A market's session, from memory while it lasts.
+    fn remembered_session(
+        &mut self,
+        name: &str,
+        place: u32,
+        now: i64,
+    ) -> anyhow::Result<(Result<MarketSession, MarketError>, Option<Cost>)> {
+        let place = place as usize;
+        match self.sessions.get(place) {
+            Some(Some(Ok(session))) if (session.since..session.until).contains(&now) => {
+                return Ok((Ok(session.clone()), None));
+            }
+            Some(Some(Err(MarketError::UnknownMarket))) => return Ok((Err(MarketError::UnknownMarket), None)),
+            _ => {}
+        }
+        let (session, cost) = self.with_market(now, |instance| instance.session_at(name, now, None))?;
+        if let Some(slot) = self.sessions.get_mut(place) {
+            *slot = Some(session.clone());
+        }
+        Ok((session, Some(cost)))
+    }
+
+    /// Asks the market-hours policy, through the instance that the ttl policies share.
+    fn with_market<T>(&mut self, now: i64, call: impl FnOnce(&mut Instance) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let index = self.set.market.context("the policy set has no market-hours policy")?;
+        let policy = self.set.policies.get(index).context("no such policy")?;
+        self.market_health.check(now)?;
+        let mut shared = self.market.borrow_mut();
+        if shared.as_ref().is_none_or(Instance::is_spent) {
+            *shared = None;
+            let (instance, _) = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
+            *shared = Some(instance);
+        }
+        let answer = call(shared.as_mut().context("no instance")?);
+        match &answer {
+            Ok(_) => self.market_health.failures = 0,
+            Err(error) => {
+                *shared = None;
+                if self.market_health.failed(now) {
+                    let generation = self.set.generation;
+                    tracing::warn!(policy = %policy.name, generation, error = %format!("{error:#}"), "policy failed");
+                }
+            }
+        }
+        answer
+    }
+
+    fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, error: &anyhow::Error) {
+        let Some(warm) = self.warm.get_mut(index) else { return };
+        if warm.health.failed(question.now) {
+            let rule = self.set.rules.rules().get(question.rule.index());
+            tracing::warn!(
+                policy = %policy.name,
+                generation = self.set.generation,
+                prefix = rule.map_or("", |rule| &rule.prefix),
+                error = %format!("{error:#}"),
+                "policy failed; the rule's fallback applies",
+            );
+        }
+    }
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Whether the policy may be asked at all.
+    fn check(&self, now: i64) -> anyhow::Result<()> {
+        // A clock that was set back must not keep a policy out for longer than the longest wait.
+        anyhow::ensure!(
+            now >= self.retry_at || self.retry_at - now > RETRY_MS_MAX,
+            "it failed {} times and is left alone for {} ms",
+            self.failures,
+            self.retry_at - now
+        );
+        Ok(())
+    }
+
+    /// Counts a failure; whether it is to be logged.
+    fn failed(&mut self, now: i64) -> bool {
+        if now >= self.retry_at {
+            self.failures = self.failures.saturating_add(1);
+            if let Some(times) = self.failures.checked_sub(FAILURES_FREE + 1) {
+                let wait = RETRY_MS_FIRST.saturating_mul(1 << times.min(16)).min(RETRY_MS_MAX);
+                self.retry_at = now.saturating_add(wait);
+            }
+        }
+        let due = (now - self.logged_at).abs() >= LOG_EVERY_MS;
+        if due {
+            self.logged_at = now;
+        }
+        due
+    }
+}
+
+fn memo_key(reads: Inputs, question: &Question<'_>, market: Option<u32>) -> MemoKey {
+    MemoKey {
+        rule: question.rule,
+        market,
+        command: if reads.command { question.command } else { Data::Other },
+        value_bytes: if reads.value_bytes { question.value_bytes } else { 0 },
+        client_ttl: if reads.client_ttl { question.client_ttl } else { None },
+        key: reads.key.then(|| question.key.into()),
+    }
+}
+
+/// How long a decision may be remembered: as the policy says, and no longer than the market session it was made in.
+fn valid_until(decision: &Decision, market: Option<&Result<MarketSession, MarketError>>, now: i64) -> i64 {
+    let session = match market {
+        None | Some(Err(MarketError::UnknownMarket)) => i64::MAX,
+        Some(Ok(session)) => session.until,
+        // Either the data begins later, or it has ended.
+        Some(Err(MarketError::BeyondHorizon(bound))) if *bound > now => *bound,
+        Some(Err(MarketError::BeyondHorizon(_))) => i64::MAX,
+    };
+    decision.valid_until.unwrap_or(i64::MAX).min(session)
+}

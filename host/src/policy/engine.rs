@@ -1,0 +1,272 @@
+//! wasmtime with every limit set: compiling components, checking what they import and export, linking them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings::{market_hours, namespaces, ttl};
+use super::instance::State;
+
+/// What a policy may take. All of it always applies.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Instructions of one decision.
+    pub fuel_max: u64,
+    /// Instructions of loading: `configure`, `describe`, `rules`, `symbols`.
+    pub load_fuel_max: u64,
+    /// Wall-clock time of one call; a backstop, fuel is the budget.
+    pub call_ms_max: u64,
+    /// Linear memory of one instance.
+    pub memory_bytes_max: usize,
+    /// Calls into the host of one decision.
+    pub host_calls_max: u32,
+    /// Bytes a policy may hand to the host in one call.
+    pub hostcall_bytes_max: usize,
+    /// Size of a component.
+    pub component_bytes_max: usize,
+    /// Decisions before an instance is replaced by a fresh one.
+    pub instance_calls_max: u32,
+    /// Decisions that one worker remembers.
+    pub memo_entries_max: usize,
+}
+
+/// The compilers and the linkers. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    /// For components of the usual shape: instances come from a pool.
+    pooled: Shape,
+    /// For larger ones, as JavaScript and Python make them.
+    roomy: Shape,
+    pub(super) limits: Limits,
+}
+
+#[derive(Clone)]
+struct Shape {
+    engine: wasmtime::Engine,
+    linker: Arc<Linker<State>>,
+}
+
+/// A compiled, linked component.
+pub(super) struct Loaded {
+    pub(super) facts: Facts,
+    pub(super) pre: InstancePre<State>,
+}
+
+/// What can be said of a component without running it.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// SHA-256 of the bytes, in hexadecimal.
+    pub digest: String,
+    /// Size in bytes.
+    pub bytes: usize,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it can be asked for.
+    pub roles: Vec<Role>,
+    /// How long compiling took.
+    pub compile_time: Duration,
+}
+
+/// What a policy can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Rules.
+    Namespaces,
+    /// Lifetimes.
+    Ttl,
+    /// Market sessions.
+    MarketHours,
+}
+
+/// The time between two ticks of the backstop clock. Coarse: a thread that waits for a core must not be taken for one
+/// that hangs.
+const TICK: Duration = Duration::from_millis(100);
+const STACK_BYTES_MAX: usize = 256 * 1024;
+const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Instances that may live at once: workers × policies × generations, with room.
+const INSTANCES_MAX: u32 = 4096;
+/// What stays resident of an instance's memory between uses.
+const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+
+// === impl Engine ===
+
+impl Engine {
+    /// Builds the compilers.
+    ///
+    /// # Errors
+    /// This machine cannot run them.
+    pub fn new(limits: Limits) -> anyhow::Result<Self> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(INSTANCES_MAX)
+            .total_core_instances(INSTANCES_MAX)
+            .total_memories(INSTANCES_MAX)
+            .total_tables(INSTANCES_MAX)
+            .max_core_instances_per_component(8)
+            .max_memories_per_component(1)
+            .max_tables_per_component(4)
+            .max_memory_size(limits.memory_bytes_max)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(KEEP_RESIDENT_BYTES);
+        Ok(Self {
+            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool))?,
+            roomy: Shape::new(InstanceAllocationStrategy::OnDemand)?,
+            limits,
+        })
+    }
+
+    /// Compiles and links a component.
+    ///
+    /// # Errors
+    /// It is too large, not a component, imports what this host does not offer, or exports no role.
+    pub(super) fn load(&self, bytes: &[u8]) -> anyhow::Result<Loaded> {
+        if bytes.len() > self.limits.component_bytes_max {
+            bail!("{} bytes; at most {} are allowed", bytes.len(), self.limits.component_bytes_max);
+        }
+        if is_core_module(bytes) {
+            bail!(
+                "this is a core module, not a component; build it with `cargo component build`, or turn it into a \
+                 component with `wasm-tools component new`"
+            );
+        }
+        let begun = std::time::Instant::now();
+        let (shape, component) = match Component::new(&self.pooled.engine, bytes) {
+            Ok(component) => (&self.pooled, component),
+            Err(_) => (&self.roomy, Component::new(&self.roomy.engine, bytes).map_err(chain)?),
+        };
+        let compile_time = begun.elapsed();
+        let ty = component.component_type();
+        let exports: Vec<_> = ty.exports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
+        let imports: Vec<_> = ty.imports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
+        let unknown: Vec<_> = imports.iter().filter(|name| !is_offered(name)).map(String::as_str).collect();
+        if !unknown.is_empty() {
+            bail!(
+                "imports {}, which this host does not offer; build for wasm32-unknown-unknown, which imports nothing \
+                 but the contract",
+                unknown.join(", ")
+            );
+        }
+        let pre = shape.linker.instantiate_pre(&component).map_err(chain).context("does not fit the contract")?;
+        let facts = Facts {
+            digest: digest(bytes),
+            bytes: bytes.len(),
+            roles: roles(&pre, &exports)?,
+            exports,
+            imports,
+            compile_time,
+        };
+        Ok(Loaded { facts, pre })
+    }
+
+    /// Ticks of the backstop clock after which a call is ended.
+    pub(super) fn ticks_max(&self) -> u64 {
+        let tick = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
+        // One more: the first tick can come at once.
+        self.limits.call_ms_max.div_ceil(tick) + 1
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    fn new(strategy: InstanceAllocationStrategy) -> anyhow::Result<Self> {
+        let mut config = wasmtime::Config::new();
+        config
+            .allocation_strategy(strategy)
+            .concurrency_support(false)
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .max_wasm_stack(STACK_BYTES_MAX)
+            .cranelift_nan_canonicalization(true)
+            .wasm_relaxed_simd(false)
+            .wasm_memory64(false);
+        let engine = wasmtime::Engine::new(&config).map_err(chain)?;
+        let mut linker = Linker::new(&engine);
+        ttl::bellwether::policy::log::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
+            .map_err(chain)?;
+        ttl::bellwether::policy::market_hours::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
+            .map_err(chain)?;
+        ttl::bellwether::policy::types::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
+            .map_err(chain)?;
+        let ticking = engine.weak();
+        std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            // Ends by itself with the engine. A tick that comes late is one tick, never several at once.
+            while let Some(engine) = ticking.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::park_timeout(TICK);
+            }
+        })?;
+        Ok(Self { engine, linker: Arc::new(linker) })
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    /// The interface that a component exports for it.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Ttl => "ttl",
+            Self::MarketHours => "market-hours",
+        }
+    }
+}
+
+/// The roles of a component: those whose interfaces it exports, which must then fit.
+fn roles(pre: &InstancePre<State>, exports: &[String]) -> anyhow::Result<Vec<Role>> {
+    let mut roles = Vec::new();
+    for role in [Role::Namespaces, Role::Ttl, Role::MarketHours] {
+        let interface = format!("bellwether:policy/{}@", role.interface());
+        if !exports.iter().any(|export| export.starts_with(&interface)) {
+            continue;
+        }
+        match role {
+            Role::Namespaces => namespaces::NamespacesPolicyPre::new(pre.clone()).map(drop),
+            Role::Ttl => ttl::TtlPolicyPre::new(pre.clone()).map(drop),
+            Role::MarketHours => market_hours::MarketHoursPolicyPre::new(pre.clone()).map(drop),
+        }
+        .map_err(chain)
+        .with_context(|| format!("its {} does not fit the contract", role.interface()))?;
+        roles.push(role);
+    }
+    if roles.is_empty() {
+        bail!(
+            "exports none of bellwether:policy/namespaces, bellwether:policy/ttl and bellwether:policy/market-hours, so \
+             there is nothing to ask it"
+        );
+    }
+    Ok(roles)
+}
+
+fn is_offered(import: &str) -> bool {
+    let offered = ["types", "log", "market-hours"];
+    import
+        .strip_prefix("bellwether:policy/")
+        .and_then(|rest| rest.split('@').next())
+        .is_some_and(|interface| offered.contains(&interface))
+}
+
+/// A core module begins as a component does, but for its version.
+fn is_core_module(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x01\0\0\0")
+}
+
+/// wasmtime's error with its whole chain.
+pub(super) fn chain(error: wasmtime::Error) -> anyhow::Error {
+    let mut causes = error.chain().map(ToString::to_string).collect::<Vec<_>>();
+    let root = causes.pop().unwrap_or_default();
+    causes.into_iter().rev().fold(anyhow::Error::msg(root), anyhow::Error::context)
+}
+
+/// SHA-256 in hexadecimal.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

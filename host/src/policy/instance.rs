@@ -1,0 +1,337 @@
+//! One running policy: a store with its limits, the typed calls, and what the guest may call back. Not shared between
+//! threads; after a trap it is dropped.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+
+use super::bindings::ttl::bellwether::policy::types;
+use super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
+use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
+use super::bindings::{lifecycle, market_hours, namespaces, ttl};
+use super::engine::{Engine, Loaded, chain};
+use super::log::{Line, PolicyLog, clean};
+use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, Transition, convert};
+use crate::command::Data;
+use crate::namespace::{Rule, SymbolRule};
+
+/// What a decision is asked with.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) rule: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) key: &'a str,
+    pub(super) command: Data,
+    pub(super) value_bytes: u64,
+    pub(super) client_ttl: Option<u64>,
+    pub(super) now: i64,
+    pub(super) market: Option<Result<&'a MarketSession, MarketError>>,
+}
+
+/// A running policy.
+pub(super) struct Instance {
+    store: Store<State>,
+    ttl: Option<ttl::TtlPolicy>,
+    market: Option<market_hours::MarketHoursPolicy>,
+    namespaces: Option<namespaces::NamespacesPolicy>,
+    engine: Engine,
+    calls: u32,
+}
+
+/// What a policy's store holds for the host.
+pub(super) struct State {
+    limits: StoreLimits,
+    log: PolicyLog,
+    /// Who answers questions about other markets.
+    market: Option<SharedInstance>,
+    host_calls_left: u32,
+    now: i64,
+    /// The first end of the sessions that were handed out during the call.
+    handed_until: Option<i64>,
+}
+
+/// The market-hours policy of a worker, which the ttl policies of the same worker may ask.
+pub(super) type SharedInstance = Rc<RefCell<Option<Instance>>>;
+
+const MESSAGE_BYTES_MAX: usize = 1024;
+const RULES_MAX: usize = 10_000;
+/// Ten thousand rules and as many symbols, with room.
+const LOAD_HOSTCALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Loading may take so many times as long as a decision.
+const LOAD_TIMES: u64 = 10;
+
+// === impl Instance ===
+
+impl Instance {
+    /// Instantiates and configures a policy.
+    pub(super) fn new(
+        engine: &Engine,
+        name: &str,
+        loaded: &Loaded,
+        settings: &str,
+        market: Option<SharedInstance>,
+    ) -> anyhow::Result<(Self, Description)> {
+        let limits = &engine.limits;
+        let store_limits = StoreLimitsBuilder::new()
+            .memory_size(limits.memory_bytes_max)
+            .table_elements(100_000)
+            .instances(32)
+            .tables(32)
+            .memories(8)
+            .build();
+        let state = State {
+            limits: store_limits,
+            log: PolicyLog::new(name),
+            market,
+            host_calls_left: limits.host_calls_max,
+            now: 0,
+            handed_until: None,
+        };
+        let mut store = Store::new(loaded.pre.engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_max_component_handles(64);
+        store.set_hostcall_fuel(LOAD_HOSTCALL_BYTES_MAX);
+        store.set_fuel(limits.load_fuel_max).map_err(chain)?;
+        store.set_epoch_deadline(engine.ticks_max().saturating_mul(LOAD_TIMES));
+        let instance = loaded.pre.instantiate(&mut store).map_err(chain).context("could not be instantiated")?;
+        let any = lifecycle::AnyPolicy::new(&mut store, &instance).map_err(chain)?;
+        let any = any.bellwether_policy_lifecycle();
+        any.call_configure(&mut store, settings)
+            .map_err(chain)
+            .context("failed while it was configured")?
+            .map_err(|message| anyhow!("refused its settings: {}", clean(&message, MESSAGE_BYTES_MAX)))?;
+        let description = any.call_describe(&mut store).map_err(chain).context("failed to describe itself")?;
+        let has = |role| loaded.facts.roles.contains(&role);
+        let bound = |store: &mut Store<State>| -> wasmtime::Result<_> {
+            let ttl = has(Role::Ttl).then(|| ttl::TtlPolicy::new(&mut *store, &instance)).transpose()?;
+            let market = has(Role::MarketHours)
+                .then(|| market_hours::MarketHoursPolicy::new(&mut *store, &instance))
+                .transpose()?;
+            let namespaces =
+                has(Role::Namespaces).then(|| namespaces::NamespacesPolicy::new(&mut *store, &instance)).transpose()?;
+            Ok((ttl, market, namespaces))
+        };
+        let (ttl, market, namespaces) = bound(&mut store).map_err(chain)?;
+        let instance = Self { store, ttl, market, namespaces, engine: engine.clone(), calls: 0 };
+        Ok((instance, convert::description(description)))
+    }
+
+    /// Whether it has served long enough.
+    pub(super) fn is_spent(&self) -> bool {
+        self.calls >= self.engine.limits.instance_calls_max
+    }
+
+    /// Decides a lifetime. The decision's `valid_until` is shortened to the end of the sessions the guest was handed
+    /// while it decided.
+    pub(super) fn decide(&mut self, request: &Request<'_>) -> anyhow::Result<(Decision, Cost)> {
+        let ttl = self.ttl.take().context("it exports no ttl")?;
+        let guest = guest_ttl::Request {
+            rule: request.rule.to_owned(),
+            namespace: request.namespace.to_owned(),
+            key: request.key.to_owned(),
+            command: convert::data_back(request.command),
+            value_bytes: request.value_bytes,
+            client_ttl: request.client_ttl,
+            now: request.now,
+            market: request.market.map(|market| market.map(convert::session_back).map_err(convert::market_error_back)),
+        };
+        let (answer, cost) = self.measured(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));
+        self.ttl = Some(ttl);
+        let decision = answer?.map_err(|message| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX)))?;
+        let mut decision = convert::decision(decision)?;
+        if let Some(until) = self.store.data().handed_until {
+            decision.valid_until = Some(decision.valid_until.map_or(until, |valid| valid.min(until)));
+        }
+        Ok((decision, cost))
+    }
+
+    /// The session of a market.
+    pub(super) fn session_at(
+        &mut self,
+        market: &str,
+        at: i64,
+        known_at: Option<i64>,
+    ) -> anyhow::Result<(Result<MarketSession, MarketError>, Cost)> {
+        let guest = self.market.take().context("it exports no market-hours")?;
+        let (answer, cost) = self
+            .measured(at, |store| guest.bellwether_policy_market_hours().call_session_at(store, market, at, known_at));
+        self.market = Some(guest);
+        let session = match answer? {
+            Err(error) => return Ok((Err(convert::market_error(error)), cost)),
+            Ok(session) => convert::session(session)?,
+        };
+        if !(session.since..session.until).contains(&at) {
+            return Err(anyhow!(
+                "its session of {market} from {} to {} is not one of {at}",
+                session.since,
+                session.until
+            ));
+        }
+        Ok((Ok(session), cost))
+    }
+
+    /// The next changes of phase.
+    pub(super) fn transitions(
+        &mut self,
+        market: &str,
+        start: i64,
+        count: u32,
+    ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
+        let guest = self.market.take().context("it exports no market-hours")?;
+        let (answer, _) = self.measured(start, |store| {
+            guest.bellwether_policy_market_hours().call_transitions(store, market, start, count)
+        });
+        self.market = Some(guest);
+        Ok(match answer? {
+            Err(error) => Err(convert::market_error(error)),
+            Ok(list) => Ok(list.into_iter().map(convert::transition).collect::<Result<_, _>>()?),
+        })
+    }
+
+    /// Every market.
+    pub(super) fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
+        let guest = self.market.take().context("it exports no market-hours")?;
+        let (answer, _) = self.measured(0, |store| guest.bellwether_policy_market_hours().call_markets(store));
+        self.market = Some(guest);
+        Ok(answer?.into_iter().map(convert::market).collect())
+    }
+
+    /// The rules and the symbol table. Asked at load only, with the budget of loading.
+    pub(super) fn rules(&mut self) -> anyhow::Result<(Vec<Rule>, Vec<SymbolRule>)> {
+        self.store.set_fuel(self.engine.limits.load_fuel_max).map_err(chain)?;
+        self.store.set_epoch_deadline(self.engine.ticks_max().saturating_mul(LOAD_TIMES));
+        self.store.set_hostcall_fuel(LOAD_HOSTCALL_BYTES_MAX);
+        let guest = self.namespaces.as_ref().context("it exports no namespaces")?;
+        let guest = guest.bellwether_policy_namespaces();
+        let refused = |message: String| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX));
+        let rules = guest.call_rules(&mut self.store).map_err(chain).context("failed to give its rules")?;
+        let symbols = guest.call_symbols(&mut self.store).map_err(chain).context("failed to give its symbols")?;
+        let (rules, symbols) = (rules.map_err(refused)?, symbols.map_err(refused)?);
+        anyhow::ensure!(rules.len() <= RULES_MAX, "gave {} rules; at most {RULES_MAX} are allowed", rules.len());
+        let rules = rules
+            .into_iter()
+            .map(|rule| {
+                let name = clean(&rule.name, 64);
+                convert::rule(rule).with_context(|| format!("rule {name:?}"))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok((rules, symbols.into_iter().map(convert::symbol).collect()))
+    }
+
+    /// The lines it wrote in its last call.
+    pub(super) fn log_lines(&self) -> Vec<Line> {
+        self.store.data().log.recent().cloned().collect()
+    }
+
+    /// Makes a call with a fresh budget, and says what it took.
+    fn measured<T>(
+        &mut self,
+        now: i64,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> (anyhow::Result<T>, Cost) {
+        let limits = self.engine.limits;
+        let ticks = self.engine.ticks_max();
+        self.calls += 1;
+        let state = self.store.data_mut();
+        state.host_calls_left = limits.host_calls_max;
+        state.now = now;
+        state.handed_until = None;
+        state.log.begin(now);
+        self.store.set_hostcall_fuel(limits.hostcall_bytes_max);
+        self.store.set_epoch_deadline(ticks);
+        if let Err(error) = self.store.set_fuel(limits.fuel_max) {
+            return (Err(chain(error)), Cost::default());
+        }
+        let begun = Instant::now();
+        let answer = call(&mut self.store).map_err(chain);
+        let time = begun.elapsed();
+        let left = self.store.get_fuel().unwrap_or_default();
+        (answer, Cost { fuel: limits.fuel_max.saturating_sub(left), time })
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Counts a call of the guest into the host; too many end the guest's own call.
+    fn host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls_left = self
+            .host_calls_left
+            .checked_sub(1)
+            .ok_or_else(|| wasmtime::Error::msg("made more calls into the host than a decision may"))?;
+        Ok(())
+    }
+
+    /// Asks the set's market-hours policy. None: there is none, or it is the one that asks.
+    fn ask<T>(&self, call: impl FnOnce(&mut Instance) -> anyhow::Result<T>) -> wasmtime::Result<Option<T>> {
+        let Some(market) = &self.market else { return Ok(None) };
+        let Ok(mut market) = market.try_borrow_mut() else { return Ok(None) };
+        let Some(instance) = market.as_mut() else { return Ok(None) };
+        match call(instance) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => {
+                // Whoever asks next gets a fresh one.
+                *market = None;
+                Err(wasmtime::Error::msg(format!("the market-hours policy failed: {error:#}")))
+            }
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl guest_log::Host for State {
+    fn write(&mut self, level: guest_log::Level, message: String) -> wasmtime::Result<()> {
+        self.host_call()?;
+        let level = match level {
+            guest_log::Level::Debug => tracing::Level::DEBUG,
+            guest_log::Level::Info => tracing::Level::INFO,
+            guest_log::Level::Warn => tracing::Level::WARN,
+            guest_log::Level::Error => tracing::Level::ERROR,
+        };
+        self.log.write(level, &message);
+        Ok(())
+    }
+}
+
+impl guest_market::Host for State {
+    fn session_at(
+        &mut self,
+        market: String,
+        at: i64,
+        known_at: Option<i64>,
+    ) -> wasmtime::Result<Result<types::MarketSession, types::MarketError>> {
+        self.host_call()?;
+        let answer = self.ask(|instance| Ok(instance.session_at(&market, at, known_at)?.0))?;
+        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
+        if let Ok(session) = &answer
+            && session.until > self.now
+        {
+            self.handed_until = Some(self.handed_until.map_or(session.until, |until| until.min(session.until)));
+        }
+        Ok(answer.map(|session| convert::session_back(&session)).map_err(convert::market_error_back))
+    }
+
+    fn transitions(
+        &mut self,
+        market: String,
+        start: i64,
+        count: u32,
+    ) -> wasmtime::Result<Result<Vec<guest_market::Transition>, types::MarketError>> {
+        self.host_call()?;
+        let answer = self.ask(|instance| instance.transitions(&market, start, count))?;
+        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
+        Ok(answer
+            .map(|list| list.into_iter().map(convert::transition_back).collect())
+            .map_err(convert::market_error_back))
+    }
+
+    fn markets(&mut self) -> wasmtime::Result<Vec<guest_market::Market>> {
+        self.host_call()?;
+        let answer = self.ask(Instance::markets)?;
+        Ok(answer.unwrap_or_default().into_iter().map(convert::market_back).collect())
+    }
+}

@@ -1,0 +1,80 @@
+//! The lines that policies write: cut, cleaned and counted before they reach the log.
+
+use std::collections::VecDeque;
+
+/// One line of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How much it matters.
+    pub level: tracing::Level,
+    /// What it says.
+    pub message: String,
+}
+
+/// The log of one instance.
+#[derive(Debug)]
+pub(super) struct PolicyLog {
+    policy: String,
+    /// Lines that may still be written in this second.
+    quota: u32,
+    second: i64,
+    left_out: u64,
+    /// The last lines, for people who ask for an explanation.
+    recent: VecDeque<Line>,
+}
+
+const LINES_PER_SECOND_MAX: u32 = 100;
+const LINE_BYTES_MAX: usize = 1024;
+const RECENT_MAX: usize = 32;
+
+// === impl PolicyLog ===
+
+impl PolicyLog {
+    pub(super) fn new(policy: &str) -> Self {
+        let policy = policy.to_owned();
+        Self { policy, quota: LINES_PER_SECOND_MAX, second: 0, left_out: 0, recent: VecDeque::new() }
+    }
+
+    /// Begins a call at `now`: a new second has a new quota.
+    pub(super) fn begin(&mut self, now: i64) {
+        self.recent.clear();
+        let second = now.div_euclid(1000);
+        if second != self.second {
+            if self.left_out > 0 {
+                tracing::warn!(policy = %self.policy, lines = self.left_out, "policy wrote too many log lines");
+            }
+            (self.second, self.quota, self.left_out) = (second, LINES_PER_SECOND_MAX, 0);
+        }
+    }
+
+    pub(super) fn write(&mut self, level: tracing::Level, message: &str) {
+        if self.quota == 0 {
+            self.left_out += 1;
+            return;
+        }
+        self.quota -= 1;
+        let message = clean(message, LINE_BYTES_MAX);
+        match level {
+            tracing::Level::ERROR => tracing::error!(policy = %self.policy, "{message}"),
+            tracing::Level::WARN => tracing::warn!(policy = %self.policy, "{message}"),
+            tracing::Level::INFO => tracing::info!(policy = %self.policy, "{message}"),
+            _ => tracing::debug!(policy = %self.policy, "{message}"),
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Line { level, message });
+    }
+
+    /// The lines of the call.
+    pub(super) fn recent(&self) -> impl Iterator<Item = &Line> {
+        self.recent.iter()
+    }
+}
+
+/// A guest's text, cut at `bytes_max` and without control characters: it goes to terminals.
+pub(super) fn clean(text: &str, bytes_max: usize) -> String {
+    let end = text.floor_char_boundary(bytes_max);
+    let text = text.get(..end).unwrap_or_default();
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

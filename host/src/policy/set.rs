@@ -1,0 +1,271 @@
+//! A generation: all policies of a set, loaded together or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::engine::{Engine, Facts, Loaded};
+use super::instance::Instance;
+use super::selftest::{self, Passed};
+use super::{Description, Role};
+use crate::namespace::{RuleTable, SymbolRule};
+
+/// A policy as it is asked for: name, component and settings.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The policy's name in the set.
+    pub name: String,
+    /// The component.
+    pub component: Arc<[u8]>,
+    /// Its settings, a JSON object.
+    pub settings: String,
+    /// The cases shipped beside the component, as TOML.
+    pub cases: Option<String>,
+    /// Where the component came from.
+    pub origin: Origin,
+}
+
+/// Where a component came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is part of this program.
+    Embedded,
+    /// A file.
+    File(std::path::PathBuf),
+}
+
+/// A loaded policy.
+pub struct Policy {
+    /// Its name in the set.
+    pub name: String,
+    /// What can be said of its component.
+    pub facts: Facts,
+    /// What it says of itself.
+    pub description: Description,
+    /// Its settings, as JSON.
+    pub settings: String,
+    /// Where its component came from.
+    pub origin: Origin,
+    /// How many of its own cases it passed.
+    pub passed: Passed,
+    /// Size of its settings and component, and how long loading took.
+    pub load_time: Duration,
+    pub(super) loaded: Loaded,
+}
+
+/// All policies of one generation.
+pub struct PolicySet {
+    /// Which generation this is, from 1.
+    pub generation: u64,
+    /// The policies, in order of name.
+    pub policies: Vec<Arc<Policy>>,
+    /// The rules of all namespaces policies.
+    pub rules: RuleTable,
+    /// The policy that decides for each rule.
+    pub(super) ttl_of_rule: Vec<Option<usize>>,
+    /// The policy that knows the markets.
+    pub(super) market: Option<usize>,
+    pub(super) engine: Engine,
+}
+
+/// Why a set was refused.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The policy at fault; none: the set as a whole.
+    pub policy: Option<String>,
+    /// How far it came.
+    pub stage: Stage,
+    /// What was wrong.
+    pub reason: anyhow::Error,
+}
+
+/// The steps of loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the files.
+    Read,
+    /// Compiling and linking the component.
+    Compile,
+    /// Giving it its settings.
+    Configure,
+    /// Running the cases shipped beside it.
+    SelfTest,
+    /// Taking its rules and putting the set together.
+    Assemble,
+}
+
+// === impl PolicySet ===
+
+impl PolicySet {
+    /// Loads all policies. Policies of `previous` whose component and settings are the same are taken over as they are.
+    ///
+    /// # Errors
+    /// One of them does not load, or they do not fit together; the error says which, how far it came, and why.
+    pub fn load(engine: &Engine, generation: u64, mounts: &[Mount], previous: Option<&Self>) -> Result<Self, Rejected> {
+        let mut policies = Vec::with_capacity(mounts.len());
+        for mount in mounts {
+            let known = previous.and_then(|set| set.policies.iter().find(|policy| policy.is(mount)));
+            policies.push(match known {
+                Some(policy) => Arc::clone(policy),
+                None => Arc::new(Policy::load(engine, mount)?),
+            });
+        }
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self::assemble(engine, generation, policies).map_err(|reason| Rejected {
+            policy: None,
+            stage: Stage::Assemble,
+            reason,
+        })
+    }
+
+    fn assemble(engine: &Engine, generation: u64, policies: Vec<Arc<Policy>>) -> anyhow::Result<Self> {
+        let market = only(&policies, Role::MarketHours)?;
+        let (mut rules, mut symbols) = (Vec::new(), Vec::<SymbolRule>::new());
+        for policy in policies.iter().filter(|policy| policy.facts.roles.contains(&Role::Namespaces)) {
+            let (more_rules, more_symbols) = policy.rules(engine)?;
+            rules.extend(more_rules);
+            symbols.extend(more_symbols);
+        }
+        let mut ttl_of_rule = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            ttl_of_rule.push(match &rule.ttl_policy {
+                None => None,
+                Some(name) => Some(decider(&policies, name).with_context(|| format!("rule {:?}", rule.name))?),
+            });
+        }
+        let rules = RuleTable::build(rules, symbols)?;
+        Ok(Self { generation, policies, rules, ttl_of_rule, market, engine: engine.clone() })
+    }
+
+    /// What tells this set from another, for the log: every policy's name and digest.
+    pub fn digests(&self) -> String {
+        self.policies.iter().map(|policy| policy.shown()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the policies are the same, components and settings.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.policies.len() == other.policies.len()
+            && self.policies.iter().zip(&other.policies).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// Which policies are other than in `old`, for the log.
+    pub fn changes_from(&self, old: &Self) -> String {
+        let same = |policy: &Arc<Policy>| old.policies.iter().any(|other| Arc::ptr_eq(policy, other));
+        let new = self.policies.iter().filter(|policy| !same(policy)).map(|policy| policy.shown());
+        let gone = |policy: &&Arc<Policy>| self.policies.iter().all(|other| other.name != policy.name);
+        let gone = old.policies.iter().filter(gone).map(|policy| format!("{} gone", policy.name));
+        new.chain(gone).collect::<Vec<_>>().join(", ")
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Loads one policy by itself.
+    ///
+    /// # Errors
+    /// It does not load; the error says how far it came, and why.
+    pub fn load(engine: &Engine, mount: &Mount) -> Result<Self, Rejected> {
+        let rejected = |stage| move |reason| Rejected { policy: Some(mount.name.clone()), stage, reason };
+        let begun = std::time::Instant::now();
+        let loaded = engine.load(&mount.component).map_err(rejected(Stage::Compile))?;
+        let (_, description) =
+            Instance::new(engine, &mount.name, &loaded, &mount.settings, None).map_err(rejected(Stage::Configure))?;
+        let passed = match &mount.cases {
+            None => Passed::default(),
+            Some(cases) => selftest::run(engine, &mount.name, &loaded, cases).map_err(rejected(Stage::SelfTest))?,
+        };
+        Ok(Self {
+            name: mount.name.clone(),
+            facts: loaded.facts.clone(),
+            description,
+            settings: mount.settings.clone(),
+            origin: mount.origin.clone(),
+            passed,
+            load_time: begun.elapsed(),
+            loaded,
+        })
+    }
+
+    /// The rules of a namespaces policy, as it is configured.
+    fn rules(&self, engine: &Engine) -> anyhow::Result<(Vec<crate::namespace::Rule>, Vec<SymbolRule>)> {
+        let rules = || {
+            let (mut instance, _) = Instance::new(engine, &self.name, &self.loaded, &self.settings, None)?;
+            instance.rules()
+        };
+        rules().with_context(|| format!("policy {:?}", self.name))
+    }
+
+    /// Its name, digest and, where they matter, its settings' digest.
+    fn shown(&self) -> String {
+        let settings = match self.settings.as_str() {
+            "{}" => String::new(),
+            settings => format!(" settings sha256:{:.8}", super::engine::digest(settings.as_bytes())),
+        };
+        format!("{} sha256:{:.8}{settings}", self.name, self.facts.digest)
+    }
+
+    fn is(&self, mount: &Mount) -> bool {
+        self.name == mount.name
+            && self.settings == mount.settings
+            && self.origin == mount.origin
+            && self.facts.digest == super::engine::digest(&mount.component)
+    }
+}
+
+// === impl Rejected ===
+
+impl std::fmt::Display for Rejected {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.policy {
+            Some(policy) => write!(out, "policy {policy:?} ({}): {:#}", self.stage.label(), self.reason),
+            None => write!(out, "the policy set ({}): {:#}", self.stage.label(), self.reason),
+        }
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+// === impl Stage ===
+
+impl Stage {
+    /// What people call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Compile => "compile",
+            Self::Configure => "configure",
+            Self::SelfTest => "self-test",
+            Self::Assemble => "assemble",
+        }
+    }
+}
+
+/// The one policy of a role that there may be one of.
+fn only(policies: &[Arc<Policy>], role: Role) -> anyhow::Result<Option<usize>> {
+    let mut found = policies.iter().enumerate().filter(|(_, policy)| policy.facts.roles.contains(&role));
+    let (first, second) = (found.next(), found.next());
+    if let (Some((_, first)), Some((_, second))) = (first, second) {
+        anyhow::bail!(
+            "policies {:?} and {:?} both export {}, and only one may; switch one off with `enabled = false` in \
+             {}.toml of the policy folder",
+            first.name,
+            second.name,
+            role.interface(),
+            first.name
+        );
+    }
+    Ok(first.map(|(index, _)| index))
+}
+
+/// The ttl policy of a name.
+fn decider(policies: &[Arc<Policy>], name: &str) -> anyhow::Result<usize> {
+    let found = policies.iter().position(|policy| policy.name == name).with_context(|| {
+        let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
+        format!("there is no policy {name:?} to decide; the set has {}", names.join(", "))
+    })?;
+    let exports = policies.get(found).is_some_and(|policy| policy.facts.roles.contains(&Role::Ttl));
+    anyhow::ensure!(exports, "policy {name:?} exports no ttl, so it cannot decide");
+    Ok(found)
+}

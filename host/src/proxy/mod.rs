@@ -1,0 +1,438 @@
+//! One command's life between the session and the lane: [`Policies::decide`] says what becomes of it, [`Plan::execute`]
+//! does it. The only place that asks a policy about a key.
+
+pub mod lifetime;
+pub mod set;
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lifetime::Lifetime;
+use set::{ClientExpiry, Set};
+
+use crate::command::{Command, Data, ExpireForm, KeyUse, Kind, Row};
+use crate::config::KeyChoice;
+use crate::metrics::{Metrics, Outcome, RuleCounters};
+use crate::namespace::{Access, Apply, ClientTtl, Rule, RuleId, ValueCheck};
+use crate::policy::{Answer, Decider, PolicySet, Question};
+use crate::resp::write;
+use crate::upstream::{Expect, Lane, Outbox};
+
+/// One worker's policies, with what it counts.
+pub struct Policies {
+    decider: Decider,
+    counters: Vec<Arc<RuleCounters>>,
+    metrics: Arc<Metrics>,
+    worker: usize,
+    unmatched: KeyChoice,
+    non_utf8: KeyChoice,
+}
+
+/// What becomes of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan<'a> {
+    /// What is sent.
+    pub what: What<'a>,
+    /// What is done with the reply.
+    pub expect: Expect,
+    /// Expiries that follow behind it.
+    pub follows: Vec<Follow<'a>>,
+}
+
+/// What is sent in a command's place.
+#[derive(Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// The command as it came.
+    AsItCame,
+    /// A SET with another lifetime.
+    Set(Set<'a>, Lifetime),
+    /// Another command.
+    Instead(Vec<Cow<'a, [u8]>>),
+    /// Nothing: the client is told why.
+    Refused(String),
+}
+
+/// An expiry behind a write.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Follow<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its lifetime.
+    pub ms: u64,
+    /// Only if it has none.
+    pub only_new: bool,
+}
+
+/// The commands of a transaction that the server has been sent: what is done with each reply of EXEC.
+pub type Queued = Vec<Expect>;
+
+/// What a key's rule and policy say.
+enum Ruling {
+    /// No rule, or nothing to do.
+    Free,
+    /// The rule and the decision.
+    Ruled(RuleId, Lifetime),
+    Refused(String),
+}
+
+/// Longer keys never reach a policy.
+const POLICY_KEY_BYTES_MAX: usize = 4096;
+const SHOWN_KEY_BYTES_MAX: usize = 128;
+
+// === impl Policies ===
+
+impl Policies {
+    /// A worker's policies of a generation.
+    pub fn new(
+        set: Arc<PolicySet>,
+        metrics: Arc<Metrics>,
+        worker: usize,
+        unmatched: KeyChoice,
+        non_utf8: KeyChoice,
+    ) -> Self {
+        let counters = metrics.of_rules(&set.rules);
+        Self { decider: Decider::new(set), counters, metrics, worker, unmatched, non_utf8 }
+    }
+
+    /// The decisions themselves, for people who ask.
+    pub fn decider(&mut self) -> &mut Decider {
+        &mut self.decider
+    }
+
+    /// Says what becomes of a command with keys.
+    pub fn decide<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
+        let restricted = self.decider.set().rules.is_restricted() || self.unmatched == KeyChoice::Refuse;
+        if restricted && let Some(refusal) = self.access(command, row) {
+            return Plan::refused(refusal);
+        }
+        match row.kind {
+            Kind::Set(form) => match Set::read(form, command, now) {
+                Some(set) => self.decide_set(set, form == crate::command::SetForm::SetNx, now),
+                None => Plan::as_it_came(),
+            },
+            Kind::MultiSet => self.decide_multi_set(command, row, now),
+            Kind::Create(data) | Kind::Block(Some(data)) => self.decide_create(command, row, data, now),
+            Kind::Expire(form) => self.decide_expire(command, form, now),
+            Kind::Persist => self.decide_persist(command, now),
+            Kind::GetEx => self.decide_get_ex(command, now),
+            _ => Plan::as_it_came(),
+        }
+    }
+
+    fn decide_set<'a>(&mut self, set: Set<'a>, set_nx: bool, now: i64) -> Plan<'a> {
+        let client = if let ClientExpiry::Ms(ms) = set.expiry { Some(ms) } else { None };
+        let (id, lifetime) = match self.rule_value(set.key, set.value, Data::Value, client, now) {
+            Ruling::Free => return Plan::as_it_came(),
+            Ruling::Refused(refusal) => return Plan::refused(refusal),
+            Ruling::Ruled(id, lifetime) => (id, lifetime),
+        };
+        let lifetime = match set.expiry {
+            ClientExpiry::None => lifetime,
+            ClientExpiry::Ms(ms) => lifetime.beside(ms, self.client_ttl(id)),
+            // The key keeps what it has; one that has nothing is given the decision.
+            ClientExpiry::KeepTtl => {
+                return match lifetime {
+                    Lifetime::Ms(ms) => Plan::as_it_came().then(set.key, ms, true),
+                    _ => Plan::as_it_came(),
+                };
+            }
+        };
+        match (lifetime, set.expiry) {
+            (Lifetime::Keep, _) | (Lifetime::Never, ClientExpiry::None) => Plan::as_it_came(),
+            (lifetime, _) => {
+                let expect = if set_nx { Expect::SetNx } else { Expect::Forward };
+                Plan { what: What::Set(set, lifetime), expect, follows: Vec::new() }
+            }
+        }
+    }
+
+    fn decide_multi_set<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
+        let mut plan = Plan::as_it_came();
+        for index in row.keys.iter().flat_map(|keys| keys.positions(command)) {
+            let (Some(key), Some(value)) = (command.arg(index), command.arg(index + 1)) else { continue };
+            match self.rule_value(key, value, Data::Value, None, now) {
+                // All or nothing: one value that does not fit, and none is stored.
+                Ruling::Refused(refusal) => return Plan::refused(refusal),
+                Ruling::Ruled(id, Lifetime::Ms(ms)) => plan = plan.then(key, ms, self.only_new(id)),
+                Ruling::Ruled(..) | Ruling::Free => {}
+            }
+        }
+        plan
+    }
+
+    fn decide_create<'a>(&mut self, command: &Command<'a>, row: &Row, data: Data, now: i64) -> Plan<'a> {
+        let mut plan = Plan::as_it_came();
+        let value_bytes = command.bytes.len() as u64;
+        for keys in row.keys.iter().filter(|keys| keys.used() == KeyUse::Create) {
+            for key in keys.positions(command).filter_map(|index| command.arg(index)) {
+                let largest = command.rest(2).map(<[u8]>::len).max().unwrap_or(0);
+                if let Some(refusal) = self.too_large(key, largest) {
+                    return Plan::refused(refusal);
+                }
+                match self.rule_key(key, data, value_bytes, None, now) {
+                    Ruling::Refused(refusal) => return Plan::refused(refusal),
+                    Ruling::Ruled(id, Lifetime::Ms(ms)) => plan = plan.then(key, ms, self.only_new(id)),
+                    Ruling::Ruled(..) | Ruling::Free => {}
+                }
+            }
+        }
+        plan
+    }
+
+    /// EXPIRE and its relatives: under cap and replace the client's span is not the last word.
+    fn decide_expire<'a>(&mut self, command: &Command<'a>, form: ExpireForm, now: i64) -> Plan<'a> {
+        let (Some(key), Some(text)) = (command.arg(1), command.arg(2)) else { return Plan::as_it_came() };
+        // Not a number, or not in the future: the server refuses it, or removes the key.
+        let client = set::span_ms(form, text, now).and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+        let Some(client) = client else { return Plan::as_it_came() };
+        match self.rule_expiry(key, Some(client), now) {
+            Ruling::Refused(refusal) => Plan::refused(refusal),
+            Ruling::Free => Plan::as_it_came(),
+            Ruling::Ruled(id, lifetime) => match lifetime.beside(client, self.client_ttl(id)) {
+                Lifetime::Keep => Plan::as_it_came(),
+                // The reply says whether the key is there, as EXPIRE's does.
+                Lifetime::Never => Plan::instead(vec![b"EXISTS".into(), key.into()]),
+                Lifetime::Ms(ms) => {
+                    let mut args: Vec<Cow<'_, [u8]>> = vec![b"PEXPIRE".into(), key.into(), number(ms)];
+                    args.extend(command.rest(3).map(Cow::from));
+                    Plan::instead(args)
+                }
+            },
+        }
+    }
+
+    /// PERSIST: under cap and replace the key gets the decision anew.
+    fn decide_persist<'a>(&mut self, command: &Command<'a>, now: i64) -> Plan<'a> {
+        let Some(key) = command.arg(1) else { return Plan::as_it_came() };
+        match self.rule_expiry(key, None, now) {
+            Ruling::Refused(refusal) => Plan::refused(refusal),
+            Ruling::Ruled(id, Lifetime::Ms(ms)) if self.client_ttl(id) != ClientTtl::Respect => {
+                Plan::as_it_came().then(key, ms, false)
+            }
+            Ruling::Ruled(..) | Ruling::Free => Plan::as_it_came(),
+        }
+    }
+
+    fn decide_get_ex<'a>(&mut self, command: &Command<'a>, now: i64) -> Plan<'a> {
+        let (Some(key), Some(option)) = (command.arg(1), command.arg(2)) else { return Plan::as_it_came() };
+        let client = match (option.eq_ignore_ascii_case(b"PERSIST"), set::expiry_option(option)) {
+            (true, _) => None,
+            (false, Some(form)) => {
+                let span = command.arg(3).and_then(|text| set::span_ms(form, text, now));
+                match span.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0 && command.args.len() == 4) {
+                    Some(ms) => Some(ms),
+                    None => return Plan::as_it_came(),
+                }
+            }
+            (false, None) => return Plan::as_it_came(),
+        };
+        match self.rule_expiry(key, client, now) {
+            Ruling::Refused(refusal) => Plan::refused(refusal),
+            Ruling::Free => Plan::as_it_came(),
+            // Without a span of its own the client asks for no end: longer than anything.
+            Ruling::Ruled(id, lifetime) => match lifetime.beside(client.unwrap_or(u64::MAX), self.client_ttl(id)) {
+                Lifetime::Keep => Plan::as_it_came(),
+                Lifetime::Never => Plan::instead(vec![b"GETEX".into(), key.into(), b"PERSIST".into()]),
+                Lifetime::Ms(ms) => Plan::instead(vec![b"GETEX".into(), key.into(), b"PX".into(), number(ms)]),
+            },
+        }
+    }
+
+    /// The first key that the command may not touch.
+    fn access(&self, command: &Command<'_>, row: &Row) -> Option<String> {
+        let set = self.decider.set();
+        for keys in &row.keys {
+            for key in keys.positions(command).filter_map(|index| command.arg(index)) {
+                let writes = keys.used() != KeyUse::Read;
+                let refusal = match set.rules.find(key) {
+                    None if writes && self.unmatched == KeyChoice::Refuse => Some(format!(
+                        "ERR bellwether: no rule covers key \"{}\", and unmatched_keys is \"refuse\"; give it a rule",
+                        shown(key)
+                    )),
+                    None => None,
+                    Some((id, rule)) => match rule.access {
+                        Access::ReadWrite => None,
+                        Access::ReadOnly if !writes => None,
+                        Access::ReadOnly => Some(self.refuse(id, rule, key, "only lets keys be read")),
+                        Access::Denied => Some(self.refuse(id, rule, key, "does not let clients use its keys")),
+                    },
+                };
+                if refusal.is_some() {
+                    return refusal;
+                }
+            }
+        }
+        None
+    }
+
+    fn too_large(&self, key: &[u8], bytes: usize) -> Option<String> {
+        let set = Rc::clone(self.decider.set());
+        let (id, rule) = set.rules.find(key)?;
+        let max = rule.value_bytes_max.filter(|max| bytes as u64 > *max)?;
+        Some(self.refuse(id, rule, key, &format!("takes values of at most {max} bytes, and this one has {bytes}")))
+    }
+
+    /// Checks a whole value, and decides about its key.
+    fn rule_value(&mut self, key: &[u8], value: &[u8], data: Data, client: Option<u64>, now: i64) -> Ruling {
+        let set = Rc::clone(self.decider.set());
+        if let Some((id, rule)) = set.rules.find(key) {
+            if let Some(refusal) = self.too_large(key, value.len()) {
+                return Ruling::Refused(refusal);
+            }
+            if rule.value != ValueCheck::Any && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_err() {
+                if rule.value == ValueCheck::JsonRefuse {
+                    let why = "takes JSON values, and this one is not JSON";
+                    return Ruling::Refused(self.refuse(id, rule, key, why));
+                }
+                self.count(id, Outcome::NotJson);
+            }
+        }
+        self.rule_key(key, data, value.len() as u64, client, now)
+    }
+
+    /// Decides about a command that is only about a lifetime. One whose rule respects the client's is free.
+    fn rule_expiry(&mut self, key: &[u8], client: Option<u64>, now: i64) -> Ruling {
+        self.rule_key(key, Data::Expiry, 0, client, now)
+    }
+
+    fn rule_key(&mut self, key: &[u8], data: Data, value_bytes: u64, client: Option<u64>, now: i64) -> Ruling {
+        let set = Rc::clone(self.decider.set());
+        let Some((id, rule)) = set.rules.find(key) else { return Ruling::Free };
+        let about_client = client.is_some() || data == Data::Expiry;
+        if about_client && rule.client_ttl == ClientTtl::Respect {
+            self.count(id, Outcome::Client);
+            return Ruling::Free;
+        }
+        let Ok(text) = std::str::from_utf8(key) else {
+            return match self.non_utf8 {
+                KeyChoice::Forward => Ruling::Free,
+                KeyChoice::Refuse => {
+                    Ruling::Refused(self.refuse(id, rule, key, "takes keys in UTF-8 (non_utf8_keys is \"refuse\")"))
+                }
+            };
+        };
+        let answer = if key.len() > POLICY_KEY_BYTES_MAX {
+            Answer::Failed
+        } else {
+            self.decider.decide(&Question { rule: id, key: text, command: data, value_bytes, client_ttl: client, now })
+        };
+        match answer {
+            Answer::NoPolicy => Ruling::Free,
+            Answer::Decided { expiry, spread_ms, cost } => {
+                if let Some(cost) = cost {
+                    self.metrics.calls.count(self.worker, cost);
+                }
+                self.count(id, if cost.is_some() { Outcome::Decided } else { Outcome::Remembered });
+                Ruling::Ruled(id, Lifetime::decided(expiry, spread_ms, key, now))
+            }
+            Answer::Failed => match rule.fallback_ttl_ms {
+                Some(ms) => {
+                    self.count(id, Outcome::Fallback);
+                    Ruling::Ruled(id, Lifetime::Ms(ms))
+                }
+                None => {
+                    let why = "could not decide (its policy failed) and has no fallback-ttl-ms";
+                    Ruling::Refused(self.refuse(id, rule, key, why))
+                }
+            },
+        }
+    }
+
+    fn refuse(&self, id: RuleId, rule: &Rule, key: &[u8], why: &str) -> String {
+        self.count(id, Outcome::Refused);
+        format!("ERR bellwether: rule \"{}\" {why}; key \"{}\" was not touched", rule.name, shown(key))
+    }
+
+    fn count(&self, id: RuleId, outcome: Outcome) {
+        if let Some(counters) = self.counters.get(id.index()) {
+            counters.count(self.worker, outcome);
+        }
+    }
+
+    fn client_ttl(&self, id: RuleId) -> ClientTtl {
+        self.rule(id, ClientTtl::Respect, |rule| rule.client_ttl)
+    }
+
+    fn only_new(&self, id: RuleId) -> bool {
+        self.rule(id, true, |rule| rule.apply == Apply::OnCreate)
+    }
+
+    fn rule<T>(&self, id: RuleId, none: T, look: impl FnOnce(&Rule) -> T) -> T {
+        self.decider.set().rules.rules().get(id.index()).map_or(none, look)
+    }
+}
+
+// === impl Plan ===
+
+impl<'a> Plan<'a> {
+    /// The command passes as it came.
+    pub fn as_it_came() -> Self {
+        Self { what: What::AsItCame, expect: Expect::Forward, follows: Vec::new() }
+    }
+
+    fn instead(args: Vec<Cow<'a, [u8]>>) -> Self {
+        Self { what: What::Instead(args), ..Self::as_it_came() }
+    }
+
+    fn refused(refusal: String) -> Self {
+        Self { what: What::Refused(refusal), ..Self::as_it_came() }
+    }
+
+    fn then(mut self, key: &'a [u8], ms: u64, only_new: bool) -> Self {
+        self.follows.push(Follow { key, ms, only_new });
+        self
+    }
+
+    /// Sends what is to be sent. In a transaction the server first says QUEUED to each command, so what is done with
+    /// the replies is kept for EXEC. False: it was refused, and the client has been told.
+    pub fn execute(self, command: &Command<'_>, lane: &Lane, outbox: &Rc<Outbox>, queued: Option<&mut Queued>) -> bool {
+        if let What::Refused(refusal) = &self.what {
+            let mut reply = Vec::new();
+            write::error(&mut reply, refusal);
+            lane.answer(outbox, &reply);
+            return false;
+        }
+        let now = if queued.is_some() { Expect::Forward } else { self.expect.clone() };
+        lane.send(outbox, now, |out| match &self.what {
+            What::AsItCame | What::Refused(_) => out.extend_from_slice(command.bytes),
+            What::Set(set, lifetime) => set.write(*lifetime, out),
+            What::Instead(args) => {
+                write::array(out, args.len());
+                args.iter().for_each(|arg| write::bulk(out, arg));
+            }
+        });
+        for follow in &self.follows {
+            lane.send(outbox, Expect::Swallow, |out| follow.write(out));
+        }
+        if let Some(queued) = queued {
+            queued.push(self.expect);
+            queued.extend(self.follows.iter().map(|_| Expect::Swallow));
+        }
+        true
+    }
+}
+
+// === impl Follow ===
+
+impl Follow<'_> {
+    /// Writes the expiry as a command.
+    pub fn write(&self, out: &mut impl write::Sink) {
+        write::array(out, if self.only_new { 4 } else { 3 });
+        write::bulk(out, b"PEXPIRE");
+        write::bulk(out, self.key);
+        write::bulk_number(out, self.ms);
+        if self.only_new {
+            write::bulk(out, b"NX");
+        }
+    }
+}
+
+fn number(value: u64) -> Cow<'static, [u8]> {
+    Cow::Owned(value.to_string().into_bytes())
+}
+
+/// A key as it may be shown: cut, and printable.
+pub fn shown(key: &[u8]) -> String {
+    key.get(..SHOWN_KEY_BYTES_MAX.min(key.len())).unwrap_or_default().escape_ascii().to_string()
+}

@@ -1,0 +1,67 @@
+//! RESP, the protocol of Redis, versions 2 and 3: bytes to frame boundaries and back. No I/O, no meaning.
+//!
+//! Frames are found, not built: a command is a list of spans in the bytes it came as, a reply is a length. Both
+//! scanners remember where they stopped, so that a frame that arrives in a thousand reads is scanned once.
+
+pub mod reply;
+pub mod request;
+pub mod write;
+
+/// Where one argument stands in the bytes of its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// The protocol version a session speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Protocol {
+    /// What every connection begins with.
+    #[default]
+    Resp2,
+    /// After `HELLO 3`.
+    Resp3,
+}
+
+// === impl Span ===
+
+impl Span {
+    fn new(start: usize, end: usize) -> Self {
+        // The scanner refuses frames past `u32::MAX` before it makes a span.
+        Self { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
+    }
+
+    /// The argument's bytes, from the bytes of its command.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// Reads a decimal length line that starts at `at` and ends in CRLF: the number and the position behind the line.
+///
+/// `Ok(None)`: the line is not complete. `Err(())`: it is not a number, or longer than any length.
+fn length_line(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, ()> {
+    /// The longest `i64` has 20 characters.
+    const DIGITS_MAX: usize = 20;
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut value: i64 = 0;
+    let negative = rest.first() == Some(&b'-');
+    let mut index = usize::from(negative);
+    loop {
+        match rest.get(index) {
+            None => return Ok(None),
+            Some(digit @ b'0'..=b'9') if index < DIGITS_MAX => {
+                value = value.checked_mul(10).and_then(|v| v.checked_add(i64::from(digit - b'0'))).ok_or(())?;
+                index += 1;
+            }
+            Some(b'\r') if index > usize::from(negative) => break,
+            Some(_) => return Err(()),
+        }
+    }
+    match rest.get(index + 1) {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some((if negative { -value } else { value }, at + index + 2))),
+        Some(_) => Err(()),
+    }
+}

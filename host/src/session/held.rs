@@ -1,0 +1,168 @@
+//! What a session holds at the server: which lane it is on, and why it cannot share one.
+
+use std::rc::Rc;
+
+use super::{Flow, Session};
+use crate::command::Command;
+use crate::proxy::Queued;
+use crate::resp::Protocol;
+use crate::upstream::{Expect, Lane, Listening, Outbox};
+
+/// What a session holds at the server.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// A command waits until what is in flight has been answered.
+    pub(super) waiting: bool,
+    /// A command that may wait at the server for long has been sent.
+    pub(super) blocking: bool,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) watching: bool,
+    pub(super) tracking: bool,
+    monitoring: bool,
+    /// Commands that subscribe or unsubscribe have been sent.
+    subscribing: bool,
+    lane: Option<On>,
+}
+
+/// A transaction that is being put together.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    pub(super) queued: Queued,
+    /// A command was refused here, so EXEC must fail.
+    pub(super) refused: bool,
+}
+
+/// The lane that a session is on.
+#[derive(Debug)]
+enum On {
+    Shared(Rc<Lane>, Protocol, u32),
+    Pinned(Rc<Lane>, Protocol, u32),
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// What EXEC's replies are for, in a transaction.
+    pub(super) fn queued(&mut self) -> Option<&mut Queued> {
+        self.transaction.as_mut().map(|transaction| &mut transaction.queued)
+    }
+
+    /// A command was refused here.
+    pub(super) fn refused(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.refused = true;
+        }
+    }
+
+    /// What is owed may never come: a blocked command, a subscription.
+    pub(super) fn is_blocked(&self, outbox: &Outbox) -> bool {
+        self.blocking || self.monitoring || outbox.subscriptions() > 0
+    }
+
+    /// The lane the session is on.
+    pub(super) fn current(&self) -> Option<&Rc<Lane>> {
+        match &self.lane {
+            None => None,
+            Some(On::Shared(lane, ..) | On::Pinned(lane, ..)) => Some(lane),
+        }
+    }
+
+    pub(super) fn is_congested(&self, outbox: &Rc<Outbox>) -> bool {
+        self.current().is_some_and(|lane| lane.is_congested(outbox))
+    }
+
+    /// State at the server that only this session may see.
+    fn needs_pin(&self, outbox: &Outbox) -> bool {
+        self.in_transaction()
+            || self.watching
+            || self.tracking
+            || self.monitoring
+            || (self.subscribing && outbox.subscriptions() > 0)
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// The lane for the next command. None: it is another than the one that still owes replies, so the command waits.
+    pub(super) fn lane(&mut self, pinned: bool) -> Option<Rc<Lane>> {
+        let owed = self.outbox.owed() > 0;
+        match &self.held.lane {
+            Some(On::Shared(lane, protocol, db)) if !pinned && (*protocol, *db) == (self.protocol, self.db) => {
+                return Some(Rc::clone(lane));
+            }
+            Some(On::Pinned(lane, ..)) if pinned || owed || self.held.needs_pin(&self.outbox) => {
+                return Some(Rc::clone(lane));
+            }
+            _ if owed => return None,
+            _ => {}
+        }
+        self.leave_lane();
+        let lanes = &self.shared.lanes;
+        let (protocol, db) = (self.protocol, self.db);
+        let (lane, on) = if pinned {
+            let lane = lanes.pin(protocol, db);
+            (Rc::clone(&lane), On::Pinned(lane, protocol, db))
+        } else {
+            let lane = lanes.shared(protocol, db);
+            (Rc::clone(&lane), On::Shared(lane, protocol, db))
+        };
+        self.held.lane = Some(on);
+        Some(lane)
+    }
+
+    /// Leaves a lane that owes nothing; a pinned one that holds nothing goes back to the pool.
+    pub(super) fn leave_lane(&mut self) {
+        let clean = !self.held.needs_pin(&self.outbox) && self.outbox.owed() == 0;
+        if let Some(On::Pinned(lane, protocol, db)) = self.held.lane.take()
+            && clean
+        {
+            self.shared.lanes.unpin(protocol, db, lane);
+        }
+        (self.held.blocking, self.held.subscribing) = (false, false);
+    }
+
+    /// Gives up everything held at the server: a pinned lane's connection is closed.
+    pub(super) fn give_up_held(&mut self) {
+        self.held = Held { waiting: self.held.waiting, ..Held::default() };
+        self.outbox.clear_subscriptions();
+    }
+
+    /// The lane that holds the session's state, if it holds any.
+    pub(super) fn holding_lane(&self) -> Option<Rc<Lane>> {
+        self.held.needs_pin(&self.outbox).then(|| self.held.current().map(Rc::clone)).flatten()
+    }
+
+    /// The pinned lane has been told to select a database.
+    pub(super) fn moved_to(&mut self, db: u32) {
+        self.db = db;
+        if let Some(On::Pinned(_, _, of)) = &mut self.held.lane {
+            *of = db;
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        lane.listen(&self.outbox, Listening::Messages);
+        self.held.subscribing = true;
+        lane.send_unanswered(|out| out.extend_from_slice(command.bytes));
+        // Confirmations are not counted; when this is answered, they have all come.
+        lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+        Flow::Taken
+    }
+
+    pub(super) fn monitor(&mut self, command: &Command<'_>) -> Flow {
+        if self.held.monitoring {
+            return self.plain(command);
+        }
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        lane.listen(&self.outbox, Listening::Monitor);
+        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+        self.held.monitoring = true;
+        Flow::Taken
+    }
+}

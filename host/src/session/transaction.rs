@@ -1,0 +1,73 @@
+//! MULTI to EXEC, and WATCH: the session's part of a transaction. The server does the rest, on a pinned lane.
+
+use super::held::Transaction;
+use super::{Flow, Session};
+use crate::command::{Command, Kind};
+use crate::resp::write;
+use crate::upstream::Expect;
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn transaction(&mut self, command: &Command<'_>, kind: Kind) -> Flow {
+        match kind {
+            Kind::Exec => self.exec(command),
+            Kind::Multi if !self.held.in_transaction() => self.multi(command),
+            Kind::Watch if !self.held.in_transaction() => {
+                let Some(lane) = self.lane(true) else { return Flow::Wait };
+                self.held.watching = true;
+                lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+                Flow::Taken
+            }
+            // The server answers these with an error at once and does not queue them.
+            Kind::Multi | Kind::Watch => {
+                let Some(lane) = self.lane(true) else { return Flow::Wait };
+                lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+                Flow::Taken
+            }
+            Kind::Discard => {
+                let flow = self.unqueued(command);
+                (self.held.transaction, self.held.watching) = (None, false);
+                flow
+            }
+            _ => {
+                let flow = self.plain(command);
+                if !self.held.in_transaction() {
+                    self.held.watching = false;
+                }
+                flow
+            }
+        }
+    }
+
+    fn multi(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        self.held.transaction = Some(Transaction::default());
+        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+        Flow::Taken
+    }
+
+    fn exec(&mut self, command: &Command<'_>) -> Flow {
+        let Some(transaction) = self.held.transaction.take() else { return self.plain(command) };
+        // In a transaction the session is on its pinned lane, which never makes a command wait.
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        self.held.watching = false;
+        if transaction.refused {
+            let mut abort = Vec::new();
+            write::error(&mut abort, "EXECABORT Transaction discarded because of previous errors.");
+            let discard = b"*1\r\n$7\r\nDISCARD\r\n";
+            lane.send(&self.outbox, Expect::Replace(abort.into()), |out| out.extend_from_slice(discard));
+            return Flow::Taken;
+        }
+        let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);
+        let expect = if plain { Expect::Forward } else { Expect::Exec(transaction.queued.into()) };
+        lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
+        Flow::Taken
+    }
+
+    fn unqueued(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(self.held.in_transaction()) else { return Flow::Wait };
+        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+        Flow::Taken
+    }
+}

@@ -1,0 +1,150 @@
+//! What a lane does with each reply it is owed: hand it on as it came, drop it, or answer something else. Pure.
+
+use std::rc::Rc;
+
+use super::outbox::Outbox;
+use crate::resp::{Protocol, reply, write};
+
+/// What is to be done with one reply, or with none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Hand it on.
+    Forward,
+    /// Drop it: the client did not ask.
+    Swallow,
+    /// The reply of a SET … NX that stands for SETNX: nothing is 0, OK is 1.
+    SetNx,
+    /// The array of EXEC, some of whose elements the client did not ask for.
+    Exec(Rc<[Expect]>),
+    /// Answer this in its place.
+    Replace(Rc<[u8]>),
+    /// No reply of the server: answer this when its turn comes.
+    Local(Rc<[u8]>),
+    /// The reply of the lane's own opening: an error ends the lane.
+    Opening,
+}
+
+/// What happened to the subscriptions of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PubSub {
+    /// A message, or a frame of another kind that answers no command.
+    Message,
+    /// So many subscriptions are left.
+    Confirmation {
+        /// Those to shard channels.
+        shard: bool,
+        /// How many.
+        count: i64,
+    },
+}
+
+// === impl Expect ===
+
+impl Expect {
+    /// Delivers `bytes`, the server's reply.
+    pub(super) fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
+        match self {
+            Self::Forward => outbox.push(bytes),
+            Self::Swallow | Self::Opening => {}
+            Self::SetNx => outbox.push(set_nx(bytes)),
+            Self::Exec(slots) => match exec(bytes, slots, protocol) {
+                Some(reply) => outbox.push(&reply),
+                None => outbox.push(bytes),
+            },
+            Self::Replace(reply) | Self::Local(reply) => outbox.push(reply),
+        }
+    }
+
+    /// Whether the client waits for something.
+    pub(super) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Swallow | Self::Opening)
+    }
+
+    /// Whether the server sends a reply.
+    pub(super) fn is_remote(&self) -> bool {
+        !matches!(self, Self::Local(_))
+    }
+}
+
+fn set_nx(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        nil if reply::is_nil(nil) => b":0\r\n",
+        b"+OK\r\n" => b":1\r\n",
+        other => other,
+    }
+}
+
+/// The array of EXEC without the elements that the client did not ask for. None: it is to be handed on as it is, since
+/// the transaction did not run.
+fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol) -> Option<Vec<u8>> {
+    let elements = reply::elements(bytes).filter(|elements| elements.len() == slots.len())?;
+    let outbox = Outbox::new(usize::MAX);
+    for (element, slot) in elements.iter().zip(slots) {
+        slot.deliver(element, protocol, &outbox);
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    write::array(&mut out, slots.iter().filter(|slot| slot.is_answer()).count());
+    outbox.drain(|kept| out.extend_from_slice(kept));
+    Some(out)
+}
+
+/// What a frame of a connection that subscribes says. None: it answers a command.
+pub(super) fn pub_sub(bytes: &[u8]) -> Option<PubSub> {
+    let push = bytes.first() == Some(&reply::kind::PUSH);
+    if !push && bytes.first() != Some(&reply::kind::ARRAY) {
+        return None;
+    }
+    let elements = reply::elements(bytes)?;
+    let shard = match reply::text(elements.first()?)? {
+        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" => false,
+        b"ssubscribe" | b"sunsubscribe" => true,
+        b"message" | b"pmessage" | b"smessage" => return Some(PubSub::Message),
+        _ => return push.then_some(PubSub::Message),
+    };
+    Some(PubSub::Confirmation { shard, count: reply::integer(elements.get(2)?)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expect, PubSub, pub_sub};
+    use crate::resp::Protocol;
+    use crate::upstream::outbox::Outbox;
+
+    fn check(expect: &Expect, reply: &str, answer: &str) {
+        let outbox = Outbox::new(1024);
+        expect.deliver(reply.as_bytes(), Protocol::Resp2, &outbox);
+        assert_eq!(
+            outbox.drain(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+            answer,
+            "{expect:?} of {reply:?}"
+        );
+    }
+
+    #[test]
+    fn replies() {
+        check(&Expect::Forward, "+OK\r\n", "+OK\r\n");
+        check(&Expect::Swallow, ":1\r\n", "");
+        check(&Expect::SetNx, "$-1\r\n", ":0\r\n");
+        check(&Expect::SetNx, "_\r\n", ":0\r\n");
+        check(&Expect::SetNx, "+OK\r\n", ":1\r\n");
+        check(&Expect::SetNx, "-OOM\r\n", "-OOM\r\n");
+        let exec = Expect::Exec([Expect::Forward, Expect::Swallow, Expect::SetNx].into());
+        check(&exec, "*3\r\n:1\r\n:1\r\n+OK\r\n", "*2\r\n:1\r\n:1\r\n");
+        check(&exec, "*-1\r\n", "*-1\r\n");
+        check(&exec, "_\r\n", "_\r\n");
+        check(&exec, "-EXECABORT x\r\n", "-EXECABORT x\r\n");
+    }
+
+    #[test]
+    fn subscriptions() {
+        let check = |frame: &str, expect: Option<PubSub>| assert_eq!(pub_sub(frame.as_bytes()), expect, "{frame:?}");
+        let confirmed = |shard, count| Some(PubSub::Confirmation { shard, count });
+        check("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", confirmed(false, 2));
+        check(">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", confirmed(true, 0));
+        check("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", confirmed(false, 0));
+        check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", Some(PubSub::Message));
+        check(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", Some(PubSub::Message));
+        check("*2\r\n$4\r\npong\r\n$0\r\n\r\n", None);
+        check("+PONG\r\n", None);
+    }
+}

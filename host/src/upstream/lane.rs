@@ -1,0 +1,389 @@
+//! One connection to the server, used by many sessions or by one: commands go out in one write per batch, replies are
+//! split and handed to whoever is next in the queue. Replies are not parsed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use super::expect::{self, Expect, PubSub};
+use super::outbox::{Fate, Outbox};
+use super::stream::Stream;
+use super::{Loss, Route};
+use crate::resp::reply::{self, Splitter};
+use crate::resp::{Protocol, write};
+
+/// A handle on a lane. When the last one is dropped, the connection is closed.
+pub struct Lane {
+    shared: Rc<Shared>,
+}
+
+/// What the handle and the lane's task share.
+struct Shared {
+    protocol: Protocol,
+    /// Bytes that wait to be written.
+    out: RefCell<BytesMut>,
+    out_bytes_max: usize,
+    queue: RefCell<VecDeque<Entry>>,
+    waker: Cell<Option<Waker>>,
+    /// Sessions that wait until `out` is written.
+    stalled: RefCell<Vec<Rc<Outbox>>>,
+    /// Who receives what nobody asked for, on a pinned lane.
+    listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
+    /// The handle is gone.
+    released: Cell<bool>,
+    /// The task is gone.
+    ended: Cell<bool>,
+}
+
+/// A reply that is owed.
+#[derive(Debug)]
+struct Entry {
+    outbox: Rc<Outbox>,
+    expect: Expect,
+}
+
+/// What a pinned lane listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// Channels, or invalidations.
+    Messages,
+    /// Every command of the server: all that arrives is handed on.
+    Monitor,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+struct Lost {
+    reason: String,
+    /// Commands may have reached the server.
+    sent: bool,
+}
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+// === impl Lane ===
+
+impl Lane {
+    /// A lane to the route's server, connecting on a task of its own. A shared lane connects again when it is lost.
+    pub(super) fn open(route: &Rc<Route>, protocol: Protocol, db: u32, shared_lane: bool) -> Self {
+        let shared = Rc::new(Shared {
+            protocol,
+            out: RefCell::default(),
+            out_bytes_max: route.lane_bytes_max,
+            queue: RefCell::default(),
+            waker: Cell::default(),
+            stalled: RefCell::default(),
+            listener: RefCell::default(),
+            released: Cell::new(false),
+            ended: Cell::new(false),
+        });
+        tokio::task::spawn_local(run(Rc::clone(&shared), Rc::clone(route), db, shared_lane));
+        Self { shared }
+    }
+
+    /// Sends what `fill` writes, one command whose reply is dealt with as `expect` says.
+    pub fn send(&self, outbox: &Rc<Outbox>, expect: Expect, fill: impl FnOnce(&mut BytesMut)) {
+        outbox.owe(1);
+        self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect });
+        self.send_unanswered(fill);
+    }
+
+    /// Sends what `fill` writes, to which no reply is matched.
+    pub fn send_unanswered(&self, fill: impl FnOnce(&mut BytesMut)) {
+        let mut out = self.shared.out.borrow_mut();
+        let idle = out.is_empty();
+        fill(&mut out);
+        drop(out);
+        if idle {
+            self.shared.wake();
+        }
+    }
+
+    /// Gives a session a reply that is not the server's, behind all that it is owed.
+    pub fn answer(&self, outbox: &Rc<Outbox>, reply: &[u8]) {
+        if outbox.owed() == 0 {
+            outbox.push(reply);
+        } else {
+            outbox.owe(1);
+            let expect = Expect::Local(reply.into());
+            self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect });
+        }
+    }
+
+    /// Hands what nobody asked for to the session from now on.
+    pub fn listen(&self, outbox: &Rc<Outbox>, listening: Listening) {
+        *self.shared.listener.borrow_mut() = Some((Rc::clone(outbox), listening));
+    }
+
+    /// No longer.
+    pub fn unlisten(&self) {
+        *self.shared.listener.borrow_mut() = None;
+    }
+
+    /// More waits to be written than is good; `outbox` is woken when that is over.
+    pub fn is_congested(&self, outbox: &Rc<Outbox>) -> bool {
+        let congested = self.shared.out.borrow().len() > self.shared.out_bytes_max;
+        if congested {
+            self.shared.stalled.borrow_mut().push(Rc::clone(outbox));
+        }
+        congested
+    }
+
+    /// The connection is gone for good.
+    pub fn has_ended(&self) -> bool {
+        self.shared.ended.get()
+    }
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Lane").field("protocol", &self.shared.protocol).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shared.released.set(true);
+        self.shared.wake();
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Hands on the whole replies at the front of `bytes`.
+    fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
+        let mut from = 0;
+        // Replies that follow each other to the same session are handed on in one piece.
+        let mut run: Option<(Rc<Outbox>, usize, usize)> = None;
+        loop {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let Some(length) = splitter.split(rest).map_err(|error| error.to_string())? else { break };
+            let frame = rest.get(..length).unwrap_or_default();
+            let end = from + length;
+            if self.is_unasked(frame) {
+                finish(&mut run, bytes, from);
+                self.unasked(frame);
+                from = end;
+                continue;
+            }
+            let entry = self.queue.borrow_mut().pop_front();
+            let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
+            if entry.expect == Expect::Forward {
+                match &mut run {
+                    Some((outbox, _, count)) if Rc::ptr_eq(outbox, &entry.outbox) => *count += 1,
+                    _ => {
+                        finish(&mut run, bytes, from);
+                        run = Some((entry.outbox, from, 1));
+                    }
+                }
+            } else {
+                finish(&mut run, bytes, from);
+                self.special(&entry, frame)?;
+            }
+            from = end;
+            if self.queue.borrow().front().is_some_and(|entry| !entry.expect.is_remote()) {
+                finish(&mut run, bytes, from);
+                self.locals();
+            }
+        }
+        finish(&mut run, bytes, from);
+        bytes.advance(from);
+        Ok(())
+    }
+
+    fn special(&self, entry: &Entry, frame: &[u8]) -> Result<(), String> {
+        if entry.expect == Expect::Opening && frame.first() == Some(&reply::kind::ERROR) {
+            let text = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
+            return Err(format!("the server refused the connection: {text}"));
+        }
+        entry.expect.deliver(frame, self.protocol, &entry.outbox);
+        entry.outbox.settle(1);
+        entry.outbox.wake();
+        Ok(())
+    }
+
+    /// Gives the replies whose turn has come and that the server has no part in.
+    fn locals(&self) {
+        loop {
+            let mut queue = self.queue.borrow_mut();
+            if queue.front().is_none_or(|entry| entry.expect.is_remote()) {
+                return;
+            }
+            let entry = queue.pop_front();
+            drop(queue);
+            if let Some(Entry { outbox, expect }) = entry {
+                expect.deliver(&[], self.protocol, &outbox);
+                outbox.settle(1);
+                outbox.wake();
+            }
+        }
+    }
+
+    /// Whether a frame answers no command.
+    fn is_unasked(&self, frame: &[u8]) -> bool {
+        match (self.protocol, frame.first()) {
+            (Protocol::Resp3, Some(&reply::kind::PUSH)) => true,
+            _ => match &*self.listener.borrow() {
+                None => false,
+                Some((_, Listening::Monitor)) => self.queue.borrow().is_empty(),
+                Some((_, Listening::Messages)) => self.protocol == Protocol::Resp2 && expect::pub_sub(frame).is_some(),
+            },
+        }
+    }
+
+    fn unasked(&self, frame: &[u8]) {
+        if let Some((outbox, _)) = &*self.listener.borrow() {
+            if let Some(PubSub::Confirmation { shard, count }) = expect::pub_sub(frame) {
+                outbox.set_subscriptions(shard, count);
+            }
+            outbox.push(frame);
+            outbox.wake();
+        }
+    }
+
+    /// Lets everyone who is owed a reply know that it will not come.
+    fn lose(&self, lost: &Lost, route: &Route) {
+        let known = if lost.sent { "whether the command ran is not known" } else { "the command was not sent" };
+        let target = &route.target;
+        let mut error = Vec::new();
+        write::error(&mut error, &format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason));
+        self.out.borrow_mut().clear();
+        let entries = std::mem::take(&mut *self.queue.borrow_mut());
+        for Entry { outbox, expect } in entries {
+            outbox.settle(1);
+            match (route.loss, &expect) {
+                (_, Expect::Local(reply)) => outbox.push(reply),
+                (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
+                (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
+                (Loss::Error, _) => {}
+            }
+            outbox.wake();
+        }
+        if let Some((outbox, _)) = self.listener.borrow_mut().take() {
+            outbox.end(Fate::UpstreamLost);
+            outbox.wake();
+        }
+        self.wake_stalled();
+    }
+
+    fn wake_stalled(&self) {
+        for outbox in self.stalled.borrow_mut().drain(..) {
+            outbox.wake();
+        }
+    }
+}
+
+/// Hands on a run of replies that ends before `end`.
+fn finish(run: &mut Option<(Rc<Outbox>, usize, usize)>, bytes: &[u8], end: usize) {
+    if let Some((outbox, start, count)) = run.take() {
+        outbox.push(bytes.get(start..end).unwrap_or_default());
+        outbox.settle(count);
+        outbox.wake();
+    }
+}
+
+/// The life of a lane's connections.
+async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
+    let mut attempt = 0;
+    loop {
+        let lost = match route.target.connect(route.connect_timeout).await {
+            Ok(stream) => {
+                route.state.connected();
+                let lost = serve(&shared, &route, db, stream).await;
+                route.state.disconnected();
+                // A server that took a command is well again: the next attempt is made at once.
+                attempt = if lost.sent { 0 } else { attempt };
+                lost
+            }
+            Err(error) => Lost { reason: error.to_string(), sent: false },
+        };
+        if shared.released.get() {
+            break;
+        }
+        tracing::warn!(target = %route.target, reason = %lost.reason, "lost the server");
+        shared.lose(&lost, &route);
+        if !again {
+            break;
+        }
+        tokio::time::sleep(route.back_off.after(attempt)).await;
+        attempt += 1;
+    }
+    shared.ended.set(true);
+}
+
+/// Serves one connection until it ends, or until the handle is dropped.
+async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) -> Lost {
+    let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
+    let lane = Rc::new(Outbox::new(0));
+    let openings = route.opening(&mut unwritten, shared.protocol, db);
+    for expect in openings.into_iter().rev() {
+        lane.owe(1);
+        shared.queue.borrow_mut().push_front(Entry { outbox: Rc::clone(&lane), expect });
+    }
+    let mut opened = false;
+    let reason = std::future::poll_fn(|cx| {
+        if shared.released.get() {
+            return Poll::Ready("released".into());
+        }
+        shared.waker.set(Some(cx.waker().clone()));
+        loop {
+            // Commands wait for the opening: in the wrong database they would do harm.
+            opened |= lane.owed() == 0;
+            if let Err(error) = poll_out(shared, &mut stream, &mut unwritten, opened, cx) {
+                return Poll::Ready(error.to_string());
+            }
+            bytes.reserve(READ_BYTES);
+            match pin!(stream.read_buf(&mut bytes)).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
+                Poll::Ready(Ok(_)) => {
+                    if let Err(reason) = shared.replies(&mut bytes, &mut splitter) {
+                        return Poll::Ready(reason);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
+            }
+        }
+    })
+    .await;
+    Lost { reason, sent: opened }
+}
+
+/// Writes as much as the stream takes.
+fn poll_out(
+    shared: &Shared,
+    stream: &mut Stream,
+    unwritten: &mut BytesMut,
+    opened: bool,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    loop {
+        if unwritten.is_empty() && opened {
+            std::mem::swap(unwritten, &mut *shared.out.borrow_mut());
+            shared.wake_stalled();
+        }
+        if unwritten.is_empty() {
+            return Ok(());
+        }
+        match Pin::new(&mut *stream).poll_write(cx, unwritten) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(written)) => unwritten.advance(written),
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One thread, one runtime: its sessions, its lanes, its policy instances. Workers share counters and nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::policy::PolicySet;
+use crate::proxy::Policies;
+use crate::resp::Protocol;
+use crate::session::{self, Client, Clients, Shared};
+use crate::upstream::{Fate, Lanes, Route, ServerFacts};
+
+/// What all workers are given.
+#[derive(Clone)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The password that clients must give.
+    pub password: Option<String>,
+    /// The clock.
+    pub clock: Clock,
+    /// The way to the server.
+    pub route: Route,
+    /// What is known of the server.
+    pub facts: Arc<ServerFacts>,
+    /// The process's counters.
+    pub metrics: Arc<Metrics>,
+    /// Every client of the process.
+    pub clients: Arc<Clients>,
+    /// The policy set in force.
+    pub current: watch::Receiver<Arc<PolicySet>>,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    orders: mpsc::UnboundedSender<Order>,
+    sessions: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+/// What a worker is told from outside.
+#[derive(Debug)]
+pub enum Order {
+    /// Serve this client.
+    Serve(std::net::TcpStream, Arc<Client>),
+    /// End this client.
+    Kill(u64),
+    /// Answer what is in flight, end all clients, and stop.
+    Drain,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// The thread or its runtime cannot be made.
+    pub fn start(index: usize, setup: Setup) -> io::Result<Self> {
+        let (orders, received) = mpsc::unbounded_channel();
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let counted = Arc::clone(&sessions);
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, run(index, setup, received, counted));
+        })?;
+        Ok(Self { orders, sessions, thread })
+    }
+
+    /// How many clients it serves.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Tells it something. False: it has stopped.
+    pub fn order(&self, order: Order) -> bool {
+        if matches!(order, Order::Serve(..)) {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+        self.orders.send(order).is_ok()
+    }
+
+    /// A way to tell it something later.
+    pub fn orders(&self) -> mpsc::UnboundedSender<Order> {
+        self.orders.clone()
+    }
+
+    /// Whether it has stopped.
+    pub fn has_stopped(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, counted: Arc<AtomicUsize>) {
+    let shared = Rc::new(shared(index, setup));
+    // So that readiness says whether the server can be reached, and the first client does not wait.
+    drop(shared.lanes.shared(Protocol::Resp2, shared.facts.db));
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Serve(socket, client)) => match TcpStream::from_std(socket) {
+                    Ok(socket) => drop(sessions.spawn_local(session::serve(Rc::clone(&shared), socket, client))),
+                    Err(error) => {
+                        tracing::warn!(%error, "could not serve a client");
+                        shared.clients.remove(client.id);
+                        counted.fetch_sub(1, Ordering::Relaxed);
+                    }
+                },
+                Some(Order::Kill(id)) => {
+                    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
+                        outbox.end(Fate::Closed);
+                        outbox.wake();
+                    }
+                }
+                Some(Order::Drain) | None => break,
+            },
+            Some(ended) = sessions.join_next() => note_end(ended, &counted),
+        }
+    }
+    shared.draining.set(true);
+    for outbox in shared.outboxes.borrow().values() {
+        outbox.wake();
+    }
+    while let Some(ended) = sessions.join_next().await {
+        note_end(ended, &counted);
+    }
+}
+
+fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
+    counted.fetch_sub(1, Ordering::Relaxed);
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session ended in a fault of bellwether's own");
+    }
+}
+
+fn shared(worker: usize, setup: Setup) -> Shared {
+    let Setup { config, password, clock, mut route, facts, metrics, clients, mut current } = setup;
+    route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
+    let set = Arc::clone(&current.borrow_and_update());
+    let policies = Policies::new(set, Arc::clone(&metrics), worker, config.unmatched_keys, config.non_utf8_keys);
+    Shared {
+        worker,
+        config,
+        password,
+        clock,
+        lanes: Lanes::new(route),
+        policies: RefCell::new(policies),
+        current: RefCell::new(current),
+        facts,
+        metrics,
+        clients,
+        outboxes: RefCell::default(),
+        draining: Cell::new(false),
+    }
+}

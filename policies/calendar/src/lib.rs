@@ -1,0 +1,142 @@
+//! When markets trade: sessions, breaks, holidays and half days of 71 calendars, and the questions asked of them.
+//!
+//! A plain library without dependencies: no clock, no time-zone database, no host. It owns the facts and the
+//! arithmetic; it must not know WebAssembly, Redis or JSON. Instants are milliseconds since 1970-01-01T00:00:00Z.
+//!
+//! ```
+//! use bellwether_calendar::{Calendars, Phase};
+//!
+//! let calendars = Calendars::embedded()?;
+//! let monday_10_00_in_mumbai = 1_795_408_200_000;
+//! let session = calendars.session_at("XNSE", monday_10_00_in_mumbai, None).map_err(|error| error.to_string())?;
+//! assert_eq!(session.phase, Phase::Open);
+//! assert_eq!(session.until, monday_10_00_in_mumbai + 5 * 3_600_000 + 30 * 60_000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - `calendars`: the public questions, and which market has which calendar
+//! - `data`: the layout of the data file, checked on the way in
+//! - `days`: one calendar's eras and exceptions, laid out to one profile a day
+//! - `clock`: a market's own clock against UTC
+//! - `table`: changes of phase of one calendar, in order of time; every question is a search in them
+//! - `reader`: numbers and texts out of bytes that are not trusted
+
+mod calendars;
+mod clock;
+mod data;
+mod days;
+mod reader;
+mod table;
+
+pub use calendars::Calendars;
+pub use data::DataError;
+
+use std::fmt;
+
+/// What a market is doing. Only `Open` and `ClosingAuction` trade; what is none of the others is `Closed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// No session: night, weekend, holiday.
+    Closed,
+    /// Orders are taken, nothing trades yet.
+    PreOpen,
+    /// Continuous trading.
+    Open,
+    /// A scheduled pause inside the day's session.
+    Break,
+    /// The closing price is being formed.
+    ClosingAuction,
+    /// After the close: trading at the closing price, corrections.
+    PostClose,
+    /// An unscheduled stop.
+    Halted,
+}
+
+/// One market's state over a span of time: everything a decision about a lifetime needs, in one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarketSession<'a> {
+    /// The market, as it was asked for.
+    pub market: &'a str,
+    /// The phase during the whole span.
+    pub phase: Phase,
+    /// First instant of the span, or of the data where that begins inside the span.
+    pub since: i64,
+    /// First instant after the span. Never past `horizon`.
+    pub until: i64,
+    /// The next instant at or after `until` at which the phase becomes `Open`, a re-opening after a break included.
+    pub next_open: Option<i64>,
+    /// As `next_open`, but only the first opening of a session counts.
+    pub next_regular_open: Option<i64>,
+    /// The last instant at or before `since` at which a session ended.
+    pub previous_close: Option<i64>,
+    /// First instant the data says nothing about.
+    pub horizon: i64,
+    /// True where any part of the span rests on rules carried past the published calendar.
+    pub projected: bool,
+    /// The version of the calendar data.
+    pub data_version: &'a str,
+}
+
+/// Why there is no market session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarketError {
+    /// No market of this name.
+    UnknownMarket,
+    /// The data says nothing about that instant. Carries the bound that was passed: the first instant of the data, or
+    /// the first instant after it.
+    BeyondHorizon(i64),
+}
+
+/// One change of phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The instant of the change.
+    pub at: i64,
+    /// The phase from then on.
+    pub phase: Phase,
+}
+
+/// One market the data knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Market<'a> {
+    /// The name that [`Calendars::session_at`] takes.
+    pub name: &'a str,
+    /// Other names it takes for the same market.
+    pub aliases: Vec<&'a str>,
+    /// A name for people.
+    pub title: &'a str,
+    /// The IANA time zone of the market's own clock.
+    pub time_zone: &'a str,
+    /// First instant of the data.
+    pub covered_from: i64,
+    /// First instant after the data.
+    pub horizon: i64,
+}
+
+// === impl MarketError ===
+
+impl fmt::Display for MarketError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MarketError::UnknownMarket => write!(out, "no market of this name"),
+            MarketError::BeyondHorizon(bound) => write!(out, "the calendar data is bounded by the instant {bound} ms"),
+        }
+    }
+}
+
+impl std::error::Error for MarketError {}
+
+// === impl Phase ===
+
+impl Phase {
+    /// Every phase, in the order of the contract. The data file counts them in this order.
+    pub const ALL: [Phase; 7] = [
+        Phase::Closed,
+        Phase::PreOpen,
+        Phase::Open,
+        Phase::Break,
+        Phase::ClosingAuction,
+        Phase::PostClose,
+        Phase::Halted,
+    ];
+}
