@@ -1,0 +1,10 @@
+//! The three nouns of a test: a [`Redis`], a [`Sidecar`] in front of it, a [`Client`] of either. Each ends with its test.
+
+mod client;
+mod process;
+mod redis;
+mod sidecar;
+
+pub use client::Client;
+pub use redis::Redis;
+pub use sidecar::Sidecar;
