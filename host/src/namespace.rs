@@ -143,6 +143,31 @@ const NAME_BYTES_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
 
+// === impl Apply ===
+
+impl Apply {
+    /// The contract's word for it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OnCreate => "on-create",
+            Self::EveryWrite => "every-write",
+        }
+    }
+}
+
+// === impl ClientTtl ===
+
+impl ClientTtl {
+    /// The contract's word for it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Respect => "respect",
+            Self::Cap => "cap",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 // === impl RuleTable ===
 
 impl RuleTable {

@@ -98,8 +98,12 @@ fn explain_key(
     };
     writeln!(
         out,
-        "rule      {} ({}*{}), client ttl {:?}, {:?}",
-        rule.name, rule.prefix, rule.suffix, rule.client_ttl, rule.apply
+        "rule      {} ({}*{}), client-ttl {}, apply {}",
+        rule.name,
+        rule.prefix,
+        rule.suffix,
+        rule.client_ttl.label(),
+        rule.apply.label()
     )?;
     let Ok(text) = std::str::from_utf8(key) else {
         writeln!(out, "policy    is not asked: the key is not UTF-8")?;
@@ -121,7 +125,7 @@ fn explain_key(
         Some(asked) => show_asked(policies, &asked, key, now, rule.fallback_ttl_ms, out)?,
     }
     if let Some(ms) = client_ttl {
-        writeln!(out, "client    asks for {}, and the rule says {:?}", format::span(ms), rule.client_ttl)?;
+        writeln!(out, "client    asks for {}, and the rule says {}", format::span(ms), rule.client_ttl.label())?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use crate::upstream::{Expect, Lane, Listening, Outbox};
 /// What a session holds at the server.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// A command waits until what is in flight has been answered.
-    pub(super) waiting: bool,
+    /// What the command at the front of the inbox waits for.
+    pub(super) waiting: Option<Waiting>,
     /// A command that may wait at the server for long has been sent.
     pub(super) blocking: bool,
     pub(super) transaction: Option<Transaction>,
@@ -22,6 +22,15 @@ pub(super) struct Held {
     /// Commands that subscribe or unsubscribe have been sent.
     subscribing: bool,
     lane: Option<On>,
+}
+
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The answers to what is in flight, or room in the lane.
+    Lane,
+    /// The client, which has to read first.
+    Client,
 }
 
 /// A transaction that is being put together.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 pub use clients::{Client, Clients};
-use held::Held;
+use held::{Held, Waiting};
 
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Row};
@@ -180,7 +180,7 @@ impl Session {
                 return Poll::Ready(());
             }
             // More can be taken now that the client has read.
-            if written == Poll::Ready(true) && !self.closing && self.has_held_input() && self.may_take() {
+            if written == Poll::Ready(true) && !self.closing && self.held.waiting == Some(Waiting::Client) {
                 continue;
             }
             match self.poll_read(cx) {
@@ -234,7 +234,7 @@ impl Session {
 
     /// A command that is not whole may be as long as commands may be; whole ones that wait may not pile up.
     fn input_max(&self) -> usize {
-        if self.held.waiting { INPUT_HELD_BYTES } else { usize::MAX }
+        if self.held.waiting.is_some() { INPUT_HELD_BYTES } else { usize::MAX }
     }
 
     /// Writes what is there. Ready(true): all of it; Ready(false): the connection is gone.
@@ -255,17 +255,18 @@ impl Session {
         })
     }
 
-    fn has_held_input(&self) -> bool {
-        self.held.waiting && !self.inbox.is_empty()
-    }
-
-    /// Whether one more command may be taken.
-    fn may_take(&self) -> bool {
-        self.outbox.owed() < self.shared.config.client_pipeline_max && self.outbox.len() <= OUTPUT_HELD_BYTES
+    /// Why no more commands may be taken now.
+    fn waiting(&self) -> Option<Waiting> {
+        if self.outbox.owed() >= self.shared.config.client_pipeline_max || self.held.is_congested(&self.outbox) {
+            Some(Waiting::Lane)
+        } else {
+            (self.outbox.len() > OUTPUT_HELD_BYTES).then_some(Waiting::Client)
+        }
     }
 
     /// Takes the commands that have been read, as far as they may be taken now.
     fn take_commands(&mut self) {
+        self.held.waiting = None;
         if self.inbox.is_empty() {
             return;
         }
@@ -275,10 +276,9 @@ impl Session {
         let mut counts = [0_u64; Kind::LABELS.len()];
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut scanner = std::mem::take(&mut self.scanner);
-        self.held.waiting = false;
-        while !self.closing && self.outbox.fate() == Fate::Alive {
-            if !self.may_take() || self.held.is_congested(&self.outbox) {
-                self.held.waiting = true;
+        while !inbox.is_empty() && !self.closing && self.outbox.fate() == Fate::Alive {
+            self.held.waiting = self.waiting();
+            if self.held.waiting.is_some() {
                 break;
             }
             let Some(length) = self.take_command(&inbox, &mut scanner, now, &mut counts) else { break };
@@ -334,7 +334,7 @@ impl Session {
             _ => self.plain(command),
         };
         if flow == Flow::Wait {
-            self.held.waiting = true;
+            self.held.waiting = Some(Waiting::Lane);
             return flow;
         }
         let label = row.map_or("unknown", |row| row.kind.label());
@@ -397,8 +397,7 @@ impl Session {
     fn plain(&mut self, command: &Command<'_>) -> Flow {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(large) else { return Flow::Wait };
-        let expect = if self.is_muted() { Expect::Swallow } else { Expect::Forward };
-        lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
         if let Some(queued) = self.held.queued() {
             queued.push(Expect::Forward);
         }
@@ -422,6 +421,11 @@ impl Session {
     fn refuse(&mut self, error: &str) {
         self.answer(|out, _| write::error(out, error));
         self.held.refused();
+    }
+
+    /// What is done with a reply: the client has it, unless it asked not to.
+    fn wanted(&self) -> Expect {
+        if self.is_muted() { Expect::Swallow } else { Expect::Forward }
     }
 
     fn is_muted(&self) -> bool {

@@ -16,13 +16,13 @@ impl Session {
             Kind::Watch if !self.held.in_transaction() => {
                 let Some(lane) = self.lane(true) else { return Flow::Wait };
                 self.held.watching = true;
-                lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+                lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
                 Flow::Taken
             }
             // The server answers these with an error at once and does not queue them.
             Kind::Multi | Kind::Watch => {
                 let Some(lane) = self.lane(true) else { return Flow::Wait };
-                lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+                lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
                 Flow::Taken
             }
             Kind::Discard => {
@@ -43,7 +43,7 @@ impl Session {
     fn multi(&mut self, command: &Command<'_>) -> Flow {
         let Some(lane) = self.lane(true) else { return Flow::Wait };
         self.held.transaction = Some(Transaction::default());
-        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }
 
@@ -60,14 +60,15 @@ impl Session {
             return Flow::Taken;
         }
         let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);
-        let expect = if plain { Expect::Forward } else { Expect::Exec(transaction.queued.into()) };
+        let expect =
+            if plain || self.is_muted() { self.wanted() } else { Expect::Exec(transaction.queued.into()) };
         lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }
 
     fn unqueued(&mut self, command: &Command<'_>) -> Flow {
         let Some(lane) = self.lane(self.held.in_transaction()) else { return Flow::Wait };
-        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }
 }

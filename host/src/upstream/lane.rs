@@ -90,6 +90,11 @@ impl Lane {
 
     /// Sends what `fill` writes, one command whose reply is dealt with as `expect` says.
     pub fn send(&self, outbox: &Rc<Outbox>, expect: Expect, fill: impl FnOnce(&mut BytesMut)) {
+        if self.has_ended() {
+            // A pinned lane that is gone took the session's state with it.
+            outbox.end(Fate::UpstreamLost);
+            return;
+        }
         outbox.owe(1);
         self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect });
         self.send_unanswered(fill);

@@ -1,0 +1,35 @@
+# The words a person types. CI types the same ones, without just.
+
+# Run the sidecar on the embedded store, with the standard policies.
+dev *flags:
+    rustup target add wasm32-unknown-unknown
+    cargo run --release --locked -- dev {{ flags }}
+
+# Install what the tests need, and run every test.
+test:
+    tests/run
+
+# All that CI asks for.
+ci:
+    bash .ci/run
+
+# Format, and say what clippy and rustdoc say.
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Requests a second and p99, direct and through the sidecar.
+bench *flags:
+    cargo build --release --locked
+    python3 tests/bench/run.py {{ flags }}
+
+# The standard policies as components, by cargo-component (0.21.1), which has to be installed.
+components:
+    cargo component build --release --target wasm32-unknown-unknown -p market-hours-policy -p namespaces-policy -p ttl-policy
+
+# The calendar data anew, from its pinned sources.
+calendars:
+    python3 -m venv target/calendars
+    target/calendars/bin/pip install --quiet -r policies/calendar/data/requirements.txt
+    target/calendars/bin/python policies/calendar/data/generate.py
