@@ -8,3 +8,5 @@
 )]
 
 mod harness;
+mod explain;
+mod reload;

@@ -1,10 +1,12 @@
 //! The three nouns of a test: a [`Redis`], a [`Sidecar`] in front of it, a [`Client`] of either. Each ends with its test.
 
 mod client;
-mod process;
+pub mod policies;
+pub mod process;
 mod redis;
 mod sidecar;
 
 pub use client::Client;
+pub use policies::folder;
 pub use redis::Redis;
-pub use sidecar::Sidecar;
+pub use sidecar::{Sidecar, run};

@@ -41,6 +41,20 @@ impl Sidecar {
         Client::connect(self.port)
     }
 
+    /// The page `/policies`.
+    pub fn policies(&self) -> serde_json::Value {
+        let (status, body) = self.admin("/policies");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The value of a sample of `/metrics`, such as `bellwether_commands_total{kind="read"}`. 0 where there is none.
+    pub fn metric(&self, sample: &str) -> f64 {
+        let (_, body) = self.admin("/metrics");
+        let value = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// The status and body of a page of the admin server.
     pub fn admin(&self, path: &str) -> (u16, String) {
         use std::io::{Read, Write};

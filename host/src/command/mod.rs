@@ -268,22 +268,27 @@ impl Kind {
         })
     }
 
-    /// What metrics call it.
-    pub fn label(self) -> &'static str {
+    /// What metrics call it: its place in [`Kind::LABELS`].
+    pub fn label_index(self) -> usize {
         match self {
-            Self::Read => "read",
-            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet => "write",
-            Self::GetEx | Self::Expire(_) | Self::Persist => "expire",
-            Self::Block(_) | Self::BlockOption | Self::Wait => "block",
-            Self::Script => "script",
-            Self::Multi | Self::Exec | Self::Discard | Self::Watch | Self::Unwatch => "transaction",
-            Self::Subscribe => "pubsub",
-            Self::Session => "session",
-            Self::Monitor | Self::Server | Self::Refused => "server",
+            Self::Read => 0,
+            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet => 1,
+            Self::GetEx | Self::Expire(_) | Self::Persist => 2,
+            Self::Block(_) | Self::BlockOption | Self::Wait => 3,
+            Self::Script => 4,
+            Self::Multi | Self::Exec | Self::Discard | Self::Watch | Self::Unwatch => 5,
+            Self::Subscribe => 6,
+            Self::Session => 7,
+            Self::Monitor | Self::Server | Self::Refused => 8,
         }
     }
 
-    /// All that [`Kind::label`] says, for metrics that count by it.
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        Self::LABELS.get(self.label_index()).copied().unwrap_or("unknown")
+    }
+
+    /// The words of metrics. The last is for commands that are not in the table.
     pub const LABELS: [&'static str; 10] =
         ["read", "write", "expire", "block", "script", "transaction", "pubsub", "session", "server", "unknown"];
 }

@@ -337,10 +337,8 @@ impl Session {
             self.held.waiting = Some(Waiting::Lane);
             return flow;
         }
-        let label = row.map_or("unknown", |row| row.kind.label());
-        if let Some(index) = Kind::LABELS.iter().position(|known| *known == label)
-            && let Some(count) = counts.get_mut(index)
-        {
+        let label = row.map_or(Kind::LABELS.len() - 1, |row| row.kind.label_index());
+        if let Some(count) = counts.get_mut(label) {
             *count += 1;
         }
         self.muted = match self.muted {

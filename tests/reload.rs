@@ -1,0 +1,315 @@
+//! The policy folder of a running sidecar: what is put there comes into force, what is broken does not, and clients
+//! notice neither.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::Digest;
+
+use crate::harness::policies::{empty_component, hostile, put, ttl, ttl_module};
+use crate::harness::process::poll_until;
+use crate::harness::{Client, Redis, Sidecar, folder};
+
+/// A sidecar that looks at its folder often.
+fn serve(redis: &Redis, policies: &Path) -> Sidecar {
+    let log = "info,bellwether::reload=debug";
+    // Monday morning in Mumbai, whenever the test runs: quotes live for a minute.
+    let at: jiff::Timestamp = "2026-11-23T10:00:00+05:30".parse().unwrap();
+    let offset = format!("{}s", at.as_second() - jiff::Timestamp::now().as_second());
+    let policies = policies.to_str().unwrap();
+    let flags = ["--policy-folder", policies, "--policy-poll-ms", "20", "--log", log, "--clock-offset", &offset];
+    Sidecar::serve(redis, &flags)
+}
+
+/// What the admin server says of the generation in force.
+fn generation(sidecar: &Sidecar) -> u64 {
+    sidecar.policies()["generation"].as_u64().unwrap()
+}
+
+fn wait_for_generation(sidecar: &Sidecar, number: u64) {
+    poll_until(&format!("generation {number}"), || generation(sidecar) == number);
+}
+
+/// The lifetime that a new quote gets now, in seconds.
+fn ttl_of_a_quote(client: &mut Client, key: &str) -> String {
+    assert_eq!(client.ask(&format!("SET {key} {{}}")), "+OK", "{key}");
+    client.ask(&format!("TTL {key}"))
+}
+
+/// Puts a file in a folder as a ConfigMap is changed: the files are links through `..data`, a link that moves.
+fn swap_link(folder: &Path, name: &str, content: &[u8], number: usize) {
+    let version = format!("..version-{number}");
+    std::fs::create_dir(folder.join(&version)).unwrap();
+    std::fs::write(folder.join(&version).join(name), content).unwrap();
+    let link = |to: &Path, at: &str| {
+        std::os::unix::fs::symlink(to, folder.join(".link")).unwrap();
+        std::fs::rename(folder.join(".link"), folder.join(at)).unwrap();
+    };
+    link(Path::new(&version), "..data");
+    if !folder.join(name).is_symlink() {
+        link(&Path::new("..data").join(name), name);
+    }
+}
+
+/// Runs the load until it is told to stop: how many times it ran.
+fn benchmark(port: u16, command: &[&str], stop: &AtomicBool) -> usize {
+    let mut runs = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut benchmark = Command::new("redis-benchmark");
+        benchmark.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-n", "20000", "-c", "8", "-P", "16", "-r", "500"]);
+        let output = benchmark.args(["--csv"]).args(command).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !text.to_lowercase().contains("error"), "{command:?}: {text}");
+        runs += 1;
+    }
+    runs
+}
+
+/// A pipeline of commands whose replies are known, until it is told to stop: how many batches it sent.
+fn known_replies(sidecar: &Sidecar, stop: &AtomicBool) -> usize {
+    let mut client = sidecar.client();
+    let mut batch = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let (mut sent, mut expect) = (String::new(), String::new());
+        for number in 0..32 {
+            let value = format!("{{\"batch\":{batch},\"number\":{number}}}");
+            sent += &format!("SET fyntrix:general:known:{number} {value}\r\nGET fyntrix:general:known:{number}\r\n");
+            expect += &format!("+OK\r\n${}\r\n{value}\r\n", value.len());
+            sent += &format!("DEL fyntrix:scores:{number}\r\nHSET fyntrix:scores:{number} f {batch}\r\nNO-SUCH\r\n");
+            expect += if batch == 0 { ":0\r\n" } else { ":1\r\n" };
+            expect += ":1\r\n-ERR unknown command 'NO-SUCH', with args beginning with: \r\n";
+        }
+        client.send(sent.as_bytes());
+        let got: Vec<u8> = (0..32 * 5).flat_map(|_| client.reply()).collect();
+        assert_eq!(String::from_utf8_lossy(&got), expect, "batch {batch}, sent:\n{sent}");
+        batch += 1;
+    }
+    batch
+}
+
+#[test]
+fn a_hundred_generations_under_load() {
+    const REPLACEMENTS: usize = 100;
+    let redis = Redis::start();
+    let policies = folder(&[("ttl.wasm", &ttl(0))]);
+    let mut sidecar = serve(&redis, policies.path());
+    let digest = |build| sha2::Sha256::digest(ttl(build)).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let port = sidecar.port;
+        let sets = scope.spawn(|| benchmark(port, &["SET", "fyntrix:general:__rand_int__", "{\"a\":1}"], &stop));
+        let gets = scope.spawn(|| benchmark(port, &["GET", "fyntrix:general:__rand_int__"], &stop));
+        let replies = scope.spawn(|| known_replies(&sidecar, &stop));
+        let ended = || sets.is_finished() || gets.is_finished() || replies.is_finished();
+        for build in 1..=REPLACEMENTS {
+            let content = ttl(build);
+            match build % 3 {
+                0 => swap_link(policies.path(), "ttl.wasm", &content, build),
+                1 => put(policies.path(), "ttl.wasm", &content),
+                _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
+            }
+            let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
+            poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for (what, thread) in [("SET", sets), ("GET", gets), ("known replies", replies)] {
+            let times = thread.join().unwrap_or_else(|_| panic!("{what} failed"));
+            assert!(times > 0, "{what} never ran");
+        }
+    });
+    assert_eq!(generation(&sidecar), 1 + REPLACEMENTS as u64);
+    let refused: Vec<_> = sidecar.process.lines().into_iter().filter(|line| line.contains("ERROR")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    sidecar.process.signal("TERM");
+    assert_eq!(sidecar.process.wait().code(), Some(0));
+}
+
+#[test]
+fn what_is_changed_comes_into_force() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let mut sidecar = serve(&redis, policies.path());
+    let mut client = sidecar.client();
+    let embedded = digest_of_ttl(&sidecar);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:a"), ":60");
+
+    put(policies.path(), "ttl.toml", b"[settings.namespaces.\"fyntrix:general\"]\nopen_ttl_ms = 15000");
+    wait_for_generation(&sidecar, 2);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:b"), ":15");
+
+    put(policies.path(), "ttl.toml", b"[settings.namespaces.\"fyntrix:general\"]\n# The same.\nopen_ttl_ms = 15000");
+    sidecar.process.wait_for("look at the same settings", |line| line.contains("the policies did not").then_some(()));
+    assert_eq!(generation(&sidecar), 2);
+
+    // A file of the folder goes before the component of the same name that is part of the program.
+    put(policies.path(), "ttl.wasm", &ttl(1));
+    wait_for_generation(&sidecar, 3);
+    assert_ne!(digest_of_ttl(&sidecar), embedded);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:c"), ":15");
+
+    std::fs::remove_file(policies.path().join("ttl.wasm")).unwrap();
+    wait_for_generation(&sidecar, 4);
+    assert_eq!(digest_of_ttl(&sidecar), embedded);
+    std::fs::remove_file(policies.path().join("ttl.toml")).unwrap();
+    wait_for_generation(&sidecar, 5);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:d"), ":60");
+}
+
+fn digest_of_ttl(sidecar: &Sidecar) -> serde_json::Value {
+    let policies = sidecar.policies();
+    let ttl = policies["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == "ttl");
+    ttl.unwrap()["digest"].clone()
+}
+
+#[test]
+fn one_component_serves_two_policies() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let sidecar = serve(&redis, policies.path());
+    let mut client = sidecar.client();
+    put(policies.path(), "slow.toml", b"component = \"ttl\"\n[settings.namespaces.default]\nopen_ttl_ms = 600_000");
+    wait_for_generation(&sidecar, 2);
+    put(
+        policies.path(),
+        "namespaces.toml",
+        b"[settings.rules.slow]\nprefix = \"slow:\"\nttl_policy = \"slow\"\nmarket = \"XNSE\"",
+    );
+    wait_for_generation(&sidecar, 3);
+    assert_eq!(ttl_of_a_quote(&mut client, "slow:a"), ":600");
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:a"), ":60");
+
+    // A policy that decides for a rule cannot go.
+    std::fs::remove_file(policies.path().join("slow.toml")).unwrap();
+    poll_until("the refusal", || !sidecar.policies()["last_refused"].is_null());
+    assert_eq!(ttl_of_a_quote(&mut client, "slow:b"), ":600");
+
+    put(policies.path(), "namespaces.toml", b"");
+    wait_for_generation(&sidecar, 4);
+    assert_eq!(sidecar.policies()["last_refused"], serde_json::Value::Null);
+    assert_eq!(ttl_of_a_quote(&mut client, "slow:c"), ":-1");
+}
+
+/// Files that do not load: which policy is at fault, how far it came, and why.
+struct Broken {
+    files: Vec<(&'static str, Vec<u8>)>,
+    policy: Option<&'static str>,
+    stage: &'static str,
+    reason: &'static str,
+}
+
+// === impl Broken ===
+
+impl Broken {
+    /// Puts the files there and takes them away again: refused and said why, served on, taken back.
+    fn check(&self, sidecar: &Sidecar, client: &mut Client, policies: &Path, number: usize) {
+        let refused_before = sidecar.metric("bellwether_generations_refused_total");
+        for (name, content) in &self.files {
+            put(policies, name, content);
+        }
+        poll_until(self.reason, || {
+            let last = &sidecar.policies()["last_refused"];
+            let is = |field: &str, expect: Option<&str>| last[field].as_str() == expect;
+            let reason = last["reason"].as_str().unwrap_or_default();
+            is("stage", Some(self.stage)) && is("policy", self.policy) && reason.contains(self.reason)
+        });
+        let names: Vec<_> = self.files.iter().map(|(name, _)| *name).collect();
+        let logged = |line: &String| line.contains("refused, 1 serves on: ") && line.contains(self.reason);
+        assert!(sidecar.process.lines().iter().any(logged), "{names:?}: {}", self.reason);
+        let refused = sidecar.metric("bellwether_generations_refused_total");
+        assert!(refused > refused_before, "{names:?}: {refused} refused after {refused_before}");
+        assert_eq!(sidecar.metric("bellwether_folder_refused"), 1.0, "{names:?}");
+        assert_eq!(ttl_of_a_quote(client, &format!("fyntrix:general:{number}")), ":60", "{names:?}");
+        for name in names {
+            std::fs::remove_file(policies.join(name)).unwrap();
+        }
+        poll_until("the repair", || sidecar.policies()["last_refused"].is_null());
+        assert_eq!(sidecar.metric("bellwether_folder_refused"), 0.0);
+    }
+}
+
+fn broken(file: &'static str, content: &[u8], stage: &'static str, reason: &'static str) -> Broken {
+    let policy = file.split('.').next();
+    Broken { files: vec![(file, content.to_vec())], policy, stage, reason }
+}
+
+fn broken_components() -> Vec<Broken> {
+    let whole = ttl(1);
+    let wasi = empty_component("wasi:cli/environment@0.2.0");
+    vec![
+        broken("ttl.wasm", whole.get(..whole.len() / 2).unwrap(), "compile", "unexpected end"),
+        broken("ttl.wasm", ttl_module(), "compile", "this is a core module, not a component"),
+        broken("ttl.wasm", b"(component)", "compile", "this is not a WebAssembly component"),
+        broken("ttl.wasm", b"", "compile", "this is not a WebAssembly component"),
+        broken("ttl.wasm", &wasi, "compile", "imports wasi:cli/environment@0.2.0, which this host does not offer"),
+        broken("other.wasm", &empty_component(""), "compile", "exports none of bellwether:policy/namespaces"),
+    ]
+}
+
+fn broken_settings() -> Vec<Broken> {
+    let with_hostile = |settings: &str, stage, reason| Broken {
+        files: vec![("hostile.wasm", hostile().to_vec()), ("hostile.toml", format!("[settings]\n{settings}").into())],
+        policy: Some("hostile"),
+        stage,
+        reason,
+    };
+    vec![
+        broken(
+            "ttl.toml",
+            b"[settings.namespaces.\"fyntrix:general\"]\nopen_ttl = 5",
+            "configure",
+            "unknown setting \"open_ttl\": did you mean \"open_ttl_ms\"?",
+        ),
+        broken("ttl.toml", b"setings = {}", "read", "did you mean settings"),
+        broken("ttl.toml", b"enabled = \"no\"", "read", "invalid type"),
+        broken("ttl.toml", b"component = ", "read", "ttl.toml is not what a policy's file is"),
+        broken("ttl.toml", b"component = \"tll\"", "read", "there is no component \"tll\""),
+        with_hostile("nonsense = 1", "configure", "unknown setting \"nonsense\""),
+        with_hostile("configure = \"trap\"", "configure", "failed while it was configured"),
+        with_hostile("configure = \"loop\"", "configure", "failed while it was configured"),
+        with_hostile("configure = \"grow\"", "configure", "failed while it was configured"),
+        with_hostile("describe = \"loop\"", "configure", "failed to describe itself"),
+    ]
+}
+
+fn broken_sets() -> Vec<Broken> {
+    let rules = |settings: &str, reason| Broken {
+        files: vec![("namespaces.toml", settings.into())],
+        policy: None,
+        stage: "assemble",
+        reason,
+    };
+    let cases = b"[[case]]\nname = \"x\"\nrule = \"r\"\nnow = \"2026-11-23T10:00:00+05:30\"\nexpect = { after-ms = 1 }";
+    vec![
+        Broken {
+            policy: Some("namespaces"),
+            stage: "configure",
+            ..rules("[settings.rules.twice]\nprefix = \"fyntrix:general:\"", "\"twice\"")
+        },
+        rules("[settings.rules.lost]\nprefix = \"l:\"\nttl_policy = \"tll\"", "there is no policy \"tll\" to decide"),
+        rules("[settings.rules.lost]\nprefix = \"l:\"\nttl_policy = \"namespaces\"", "exports no ttl"),
+        Broken {
+            files: vec![("more.toml", b"component = \"namespaces\"".to_vec())],
+            ..rules("", "two rules are called \"fyntrix:general\"")
+        },
+        Broken {
+            files: vec![("second.toml", b"component = \"market-hours\"".to_vec())],
+            ..rules("", "both export market-hours, and only one may")
+        },
+        broken("ttl.cases.toml", cases, "self-test", "case \"x\": expected after-ms = 1, got"),
+        broken("ttl.cases.toml", b"", "self-test", "the case file has no [[case]]"),
+    ]
+}
+
+#[test]
+fn what_is_broken_does_not() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let sidecar = serve(&redis, policies.path());
+    let mut client = sidecar.client();
+    let rows = broken_components().into_iter().chain(broken_settings()).chain(broken_sets());
+    for (number, row) in rows.enumerate() {
+        row.check(&sidecar, &mut client, policies.path(), number);
+    }
+    assert_eq!(generation(&sidecar), 1);
+}
