@@ -3,7 +3,7 @@
 # Run the sidecar on the embedded store, with the standard policies.
 dev *flags:
     rustup target add wasm32-unknown-unknown
-    cargo run --release --locked -- dev {{ flags }}
+    cargo run --locked -- dev {{ flags }}
 
 # Install what the tests need, and run every test.
 test:

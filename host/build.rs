@@ -24,7 +24,7 @@ fn main() -> anyhow::Result<()> {
         let component = wit_component::ComponentEncoder::default()
             .validate(true)
             .module(&module)
-            .and_then(|mut encoder| encoder.encode())
+            .and_then(|encoder| encoder.encode())
             .with_context(|| format!("cannot make a component of {policy}"))?;
         std::fs::write(out.join(format!("{policy}.wasm")), component)?;
     }

@@ -9,4 +9,5 @@
 
 mod harness;
 mod explain;
+mod hostile;
 mod reload;

@@ -88,6 +88,15 @@ fn known_replies(sidecar: &Sidecar, stop: &AtomicBool) -> usize {
     batch
 }
 
+/// Tells the load to stop when it is dropped, also where the test fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_hundred_generations_under_load() {
     const REPLACEMENTS: usize = 100;
@@ -96,8 +105,9 @@ fn a_hundred_generations_under_load() {
     let mut sidecar = serve(&redis, policies.path());
     let digest = |build| sha2::Sha256::digest(ttl(build)).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stop = AtomicBool::new(false);
+    let port = sidecar.port;
     std::thread::scope(|scope| {
-        let port = sidecar.port;
+        let stopping = Stopping(&stop);
         let sets = scope.spawn(|| benchmark(port, &["SET", "fyntrix:general:__rand_int__", "{\"a\":1}"], &stop));
         let gets = scope.spawn(|| benchmark(port, &["GET", "fyntrix:general:__rand_int__"], &stop));
         let replies = scope.spawn(|| known_replies(&sidecar, &stop));
@@ -112,7 +122,7 @@ fn a_hundred_generations_under_load() {
             let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
             poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         for (what, thread) in [("SET", sets), ("GET", gets), ("known replies", replies)] {
             let times = thread.join().unwrap_or_else(|_| panic!("{what} failed"));
             assert!(times > 0, "{what} never ran");

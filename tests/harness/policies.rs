@@ -57,8 +57,7 @@ pub fn empty_component(import: &str) -> Vec<u8> {
 }
 
 fn component(module: &[u8]) -> Vec<u8> {
-    let encoder = wit_component::ComponentEncoder::default().validate(true).module(module);
-    encoder.and_then(|mut encoder| encoder.encode()).unwrap()
+    wit_component::ComponentEncoder::default().validate(true).module(module).unwrap().encode().unwrap()
 }
 
 /// Builds a package of this workspace for the wasm target, as its author would.

@@ -73,8 +73,9 @@
 //! crate-type = ["cdylib", "rlib"] # the component, and the library that tests link
 //! ```
 //!
-//! `cargo test` runs the tests natively; `cargo build --target wasm32-unknown-unknown --release` makes the module that
-//! `bellwether` turns into a component. The component exports its own role and imports nothing but the contract.
+//! `cargo test` runs the tests natively. `cargo component build --release --target wasm32-unknown-unknown` makes the
+//! component; plain `cargo build` for that target makes a module, which `wasm-tools component new` turns into the same. It
+//! exports its own role and imports nothing but the contract. Put it into the policy folder, and ask `bellwether check`.
 //!
 //! # What a policy may count on
 //!

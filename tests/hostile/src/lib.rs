@@ -63,8 +63,8 @@ impl TtlPolicy for Hostile {
                 std::process::abort()
             }
             "market-flood" => self.asked(10_000),
-            "markets" => self.asked(16),
-            "markets-more" => self.asked(17),
+            "markets" => self.asked(64),
+            "markets-more" => self.asked(65),
             "zero" => after(0),
             "ten-years" => after(TOO_LONG_MS),
             "negative" => Decision::at(-1, "as asked"),
