@@ -78,8 +78,9 @@ impl Decision {
 
     /// Compares what the row says with what was printed: the lifetime.
     fn check(&self, printed: &[(String, String)]) -> Option<u64> {
-        let of =
-            |label: &'static str| printed.iter().filter(move |(known, _)| known == label).map(|(_, rest)| rest.as_str());
+        let of = |label: &'static str| {
+            printed.iter().filter(move |(known, _)| known == label).map(|(_, rest)| rest.as_str())
+        };
         let first = |label: &'static str| of(label).next().unwrap_or_default();
         let ttl = first("ttl").split(' ').next().and_then(|ms| ms.parse::<u64>().ok());
         let told = |what: &str, expect: &str, got: &str, same: bool| {

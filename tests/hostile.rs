@@ -90,7 +90,8 @@ fn check_refused(client: &mut Client, key: &str) {
 fn check_log(sidecar: &Sidecar) {
     let lines = sidecar.process.lines();
     let failed = |line: &&String| line.contains("policy failed; the rule's fallback applies");
-    let names = |line: &String| ["policy=hostile", "generation=1", "prefix=\"hostile:\""].iter().all(|n| line.contains(n));
+    let names =
+        |line: &String| ["policy=hostile", "generation=1", "prefix=\"hostile:\""].iter().all(|n| line.contains(n));
     assert!(lines.iter().filter(failed).any(names), "{lines:#?}");
     for line in &lines {
         assert!(!line.contains(KEY_END) && !line.contains(VALUE.trim_matches('"')), "{line}");
@@ -140,7 +141,9 @@ fn others_are_served_meanwhile() {
     scope(|scope| {
         let hostile = scope.spawn(|| {
             let mut client = sidecar.client();
-            for (number, (way, _)) in WAYS.into_iter().filter(|(_, fails)| *fails).cycle().take(HOSTILE_CALLS).enumerate() {
+            for (number, (way, _)) in
+                WAYS.into_iter().filter(|(_, fails)| *fails).cycle().take(HOSTILE_CALLS).enumerate()
+            {
                 check(&mut client, &format!("hostile:{way}:{KEY_END}:{number}"), FALLBACK_MS);
             }
         });

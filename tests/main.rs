@@ -7,7 +7,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-mod harness;
 mod explain;
+mod harness;
 mod hostile;
 mod reload;

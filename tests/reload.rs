@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::Digest;
 
 use crate::harness::policies::{empty_component, hostile, put, ttl, ttl_module};
-use crate::harness::process::poll_until;
+use crate::harness::process::{poll_for, poll_until};
 use crate::harness::{Client, Redis, Sidecar, folder};
 
 /// A sidecar that looks at its folder often.
@@ -72,11 +72,19 @@ fn known_replies(sidecar: &Sidecar, stop: &AtomicBool) -> usize {
     let mut batch = 0;
     while !stop.load(Ordering::Relaxed) {
         let (mut sent, mut expect) = (String::new(), String::new());
+        let mut send = |words: &[&str]| {
+            sent += &format!("*{}\r\n", words.len());
+            words.iter().for_each(|word| sent += &format!("${}\r\n{word}\r\n", word.len()));
+        };
         for number in 0..32 {
             let value = format!("{{\"batch\":{batch},\"number\":{number}}}");
-            sent += &format!("SET fyntrix:general:known:{number} {value}\r\nGET fyntrix:general:known:{number}\r\n");
+            let (key, scores) = (format!("fyntrix:general:known:{number}"), format!("fyntrix:scores:{number}"));
+            send(&["SET", &key, &value]);
+            send(&["GET", &key]);
             expect += &format!("+OK\r\n${}\r\n{value}\r\n", value.len());
-            sent += &format!("DEL fyntrix:scores:{number}\r\nHSET fyntrix:scores:{number} f {batch}\r\nNO-SUCH\r\n");
+            send(&["DEL", &scores]);
+            send(&["HSET", &scores, "f", &batch.to_string()]);
+            send(&["NO-SUCH"]);
             expect += if batch == 0 { ":0\r\n" } else { ":1\r\n" };
             expect += ":1\r\n-ERR unknown command 'NO-SUCH', with args beginning with: \r\n";
         }
@@ -217,11 +225,13 @@ impl Broken {
         for (name, content) in &self.files {
             put(policies, name, content);
         }
-        poll_until(self.reason, || {
-            let last = &sidecar.policies()["last_refused"];
+        poll_for(&format!("{:?} ({}): {}", self.policy, self.stage, self.reason), || {
+            let policies = sidecar.policies();
+            let last = &policies["last_refused"];
             let is = |field: &str, expect: Option<&str>| last[field].as_str() == expect;
             let reason = last["reason"].as_str().unwrap_or_default();
-            is("stage", Some(self.stage)) && is("policy", self.policy) && reason.contains(self.reason)
+            let same = is("stage", Some(self.stage)) && is("policy", self.policy) && reason.contains(self.reason);
+            if same { Ok(()) } else { Err(last.to_string()) }
         });
         let names: Vec<_> = self.files.iter().map(|(name, _)| *name).collect();
         let logged = |line: &String| line.contains("refused, 1 serves on: ") && line.contains(self.reason);
@@ -233,7 +243,10 @@ impl Broken {
         for name in names {
             std::fs::remove_file(policies.join(name)).unwrap();
         }
-        poll_until("the repair", || sidecar.policies()["last_refused"].is_null());
+        poll_for("the repair", || match &sidecar.policies()["last_refused"] {
+            serde_json::Value::Null => Ok(()),
+            still => Err(still.to_string()),
+        });
         assert_eq!(sidecar.metric("bellwether_folder_refused"), 0.0);
     }
 }

@@ -130,10 +130,16 @@ pub struct RuleTable {
 #[derive(Debug, Default)]
 struct Symbols {
     exact: FxHashMap<String, String>,
-    /// Longest first.
-    suffixes: Vec<(String, String)>,
-    /// Longest first.
-    prefixes: Vec<(String, String)>,
+    suffixes: Affixes,
+    prefixes: Affixes,
+}
+
+/// Texts that symbols end in, or begin with, and their markets. Looked up by length, since every write asks.
+#[derive(Debug, Default)]
+struct Affixes {
+    markets: FxHashMap<String, String>,
+    /// Longest first, each once.
+    lengths: Vec<usize>,
 }
 
 /// Limits of the contract.
@@ -284,22 +290,36 @@ impl Symbols {
             ensure!(seen.insert((match_by, text.clone())), "symbol {text:?} stands twice in the symbol table");
             match match_by {
                 SymbolMatch::Exact => drop(symbols.exact.insert(text, market)),
-                SymbolMatch::Suffix => symbols.suffixes.push((text, market)),
-                SymbolMatch::Prefix => symbols.prefixes.push((text, market)),
+                SymbolMatch::Suffix => symbols.suffixes.add(text, market),
+                SymbolMatch::Prefix => symbols.prefixes.add(text, market),
             }
-        }
-        for list in [&mut symbols.suffixes, &mut symbols.prefixes] {
-            list.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         }
         Ok(symbols)
     }
 
     fn market(&self, symbol: &str) -> Option<&str> {
-        let longer = |text: &str| symbol.len() > text.len();
-        let suffix = || self.suffixes.iter().find(|(text, _)| longer(text) && symbol.ends_with(text.as_str()));
-        let prefix = || self.prefixes.iter().find(|(text, _)| longer(text) && symbol.starts_with(text.as_str()));
-        let exact = self.exact.get(symbol);
-        exact.or_else(|| suffix().or_else(prefix).map(|(_, market)| market)).map(String::as_str)
+        let suffix = |length| symbol.get(symbol.len() - length..);
+        let prefix = |length| symbol.get(..length);
+        let exact = self.exact.get(symbol).map(String::as_str);
+        exact.or_else(|| self.suffixes.market(symbol, suffix)).or_else(|| self.prefixes.market(symbol, prefix))
+    }
+}
+
+// === impl Affixes ===
+
+impl Affixes {
+    fn add(&mut self, text: String, market: String) {
+        let length = text.len();
+        if let Err(at) = self.lengths.binary_search_by(|known| length.cmp(known)) {
+            self.lengths.insert(at, length);
+        }
+        self.markets.insert(text, market);
+    }
+
+    /// The market of the longest text that `cut` takes from the symbol; the symbol itself is longer.
+    fn market<'a>(&self, symbol: &'a str, cut: impl Fn(usize) -> Option<&'a str>) -> Option<&str> {
+        let shorter = self.lengths.iter().filter(|length| **length < symbol.len());
+        shorter.filter_map(|length| cut(*length)).find_map(|text| self.markets.get(text)).map(String::as_str)
     }
 }
 

@@ -71,7 +71,9 @@ fn module(package: &str) -> Vec<u8> {
         .arg("--target-dir")
         .arg(&target_dir);
     // What the outer build is wrapped in is not for the guest.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
+    for name in
+        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"]
+    {
         cargo.env_remove(name);
     }
     let output = cargo.output().unwrap();

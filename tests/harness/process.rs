@@ -100,3 +100,15 @@ pub fn poll_until(what: &str, mut is: impl FnMut() -> bool) {
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
+
+/// Looks until there is what was expected; fails with what was there instead.
+pub fn poll_for<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(got) if Instant::now() > deadline => panic!("waited too long for {what}; got {got}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+        }
+    }
+}

@@ -76,6 +76,16 @@ enum Ruling {
     Refused(String),
 }
 
+/// A key whose lifetime is to be decided.
+struct Asked<'a> {
+    key: &'a [u8],
+    data: Data,
+    value_bytes: u64,
+    /// The lifetime that the client asked for.
+    client: Option<u64>,
+    now: i64,
+}
+
 /// Longer keys never reach a policy.
 const POLICY_KEY_BYTES_MAX: usize = 4096;
 const SHOWN_KEY_BYTES_MAX: usize = 128;
@@ -164,13 +174,15 @@ impl Policies {
     fn decide_create<'a>(&mut self, command: &Command<'a>, row: &Row, data: Data, now: i64) -> Plan<'a> {
         let mut plan = Plan::as_it_came();
         let value_bytes = command.bytes.len() as u64;
+        let largest = command.rest(2).map(<[u8]>::len).max().unwrap_or(0);
+        let set = Rc::clone(self.decider.set());
         for keys in row.keys.iter().filter(|keys| keys.used() == KeyUse::Create) {
             for key in keys.positions(command).filter_map(|index| command.arg(index)) {
-                let largest = command.rest(2).map(<[u8]>::len).max().unwrap_or(0);
-                if let Some(refusal) = self.too_large(key, largest) {
+                let Some((id, rule)) = set.rules.find(key) else { continue };
+                if let Some(refusal) = self.too_large(id, rule, key, largest) {
                     return Plan::refused(refusal);
                 }
-                match self.rule_key(key, data, value_bytes, None, now) {
+                match self.ruling(id, rule, &Asked { key, data, value_bytes, client: None, now }) {
                     Ruling::Refused(refusal) => return Plan::refused(refusal),
                     Ruling::Ruled(id, Lifetime::Ms(ms)) => plan = plan.then(key, ms, self.only_new(id)),
                     Ruling::Ruled(..) | Ruling::Free => {}
@@ -266,9 +278,7 @@ impl Policies {
         None
     }
 
-    fn too_large(&self, key: &[u8], bytes: usize) -> Option<String> {
-        let set = Rc::clone(self.decider.set());
-        let (id, rule) = set.rules.find(key)?;
+    fn too_large(&self, id: RuleId, rule: &Rule, key: &[u8], bytes: usize) -> Option<String> {
         let max = rule.value_bytes_max.filter(|max| bytes as u64 > *max)?;
         Some(self.refuse(id, rule, key, &format!("takes values of at most {max} bytes, and this one has {bytes}")))
     }
@@ -276,29 +286,30 @@ impl Policies {
     /// Checks a whole value, and decides about its key.
     fn rule_value(&mut self, key: &[u8], value: &[u8], data: Data, client: Option<u64>, now: i64) -> Ruling {
         let set = Rc::clone(self.decider.set());
-        if let Some((id, rule)) = set.rules.find(key) {
-            if let Some(refusal) = self.too_large(key, value.len()) {
-                return Ruling::Refused(refusal);
-            }
-            if rule.value != ValueCheck::Any && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_err() {
-                if rule.value == ValueCheck::JsonRefuse {
-                    let why = "takes JSON values, and this one is not JSON";
-                    return Ruling::Refused(self.refuse(id, rule, key, why));
-                }
-                self.count(id, Outcome::NotJson);
-            }
+        let Some((id, rule)) = set.rules.find(key) else { return Ruling::Free };
+        if let Some(refusal) = self.too_large(id, rule, key, value.len()) {
+            return Ruling::Refused(refusal);
         }
-        self.rule_key(key, data, value.len() as u64, client, now)
+        if rule.value != ValueCheck::Any && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_err() {
+            if rule.value == ValueCheck::JsonRefuse {
+                let why = "takes JSON values, and this one is not JSON";
+                return Ruling::Refused(self.refuse(id, rule, key, why));
+            }
+            self.count(id, Outcome::NotJson);
+        }
+        let asked = Asked { key, data, value_bytes: value.len() as u64, client, now };
+        self.ruling(id, rule, &asked)
     }
 
     /// Decides about a command that is only about a lifetime. One whose rule respects the client's is free.
     fn rule_expiry(&mut self, key: &[u8], client: Option<u64>, now: i64) -> Ruling {
-        self.rule_key(key, Data::Expiry, 0, client, now)
-    }
-
-    fn rule_key(&mut self, key: &[u8], data: Data, value_bytes: u64, client: Option<u64>, now: i64) -> Ruling {
         let set = Rc::clone(self.decider.set());
         let Some((id, rule)) = set.rules.find(key) else { return Ruling::Free };
+        self.ruling(id, rule, &Asked { key, data: Data::Expiry, value_bytes: 0, client, now })
+    }
+
+    fn ruling(&mut self, id: RuleId, rule: &Rule, asked: &Asked<'_>) -> Ruling {
+        let &Asked { key, data, value_bytes, client, now } = asked;
         let about_client = client.is_some() || data == Data::Expiry;
         if about_client && rule.client_ttl == ClientTtl::Respect {
             self.count(id, Outcome::Client);

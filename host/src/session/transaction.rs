@@ -60,8 +60,7 @@ impl Session {
             return Flow::Taken;
         }
         let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);
-        let expect =
-            if plain || self.is_muted() { self.wanted() } else { Expect::Exec(transaction.queued.into()) };
+        let expect = if plain || self.is_muted() { self.wanted() } else { Expect::Exec(transaction.queued.into()) };
         lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }

@@ -1,0 +1,246 @@
+//! Holds the conversations of a folder: with a server, then with a sidecar in front of it, whole and one byte at a time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::client::{Client, Ending};
+use super::process::poll_until;
+use super::transcript::{Reply, Setting, Step, Transcript, What, expanded};
+use super::{Redis, Sidecar};
+
+/// Whom a conversation is held with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
+    Redis,
+    Sidecar,
+}
+
+/// One way of holding a conversation.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    with: With,
+    port: u16,
+    protocol: u8,
+    bytewise: bool,
+}
+
+/// What a client got at each of its steps.
+type Heard = Vec<Vec<u8>>;
+
+/// Everyone who talks.
+struct Talk<'a> {
+    way: Way,
+    redis: &'a Redis,
+    clients: BTreeMap<char, Client>,
+}
+
+/// Above so many bytes, one at a time takes too long.
+const BYTEWISE_BYTES_MAX: usize = 16 * 1024;
+
+/// Holds every conversation of a folder below `tests`. Panics with all those that went otherwise.
+pub fn check(folder: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests");
+    let mut groups: BTreeMap<Setting, Vec<Transcript>> = BTreeMap::new();
+    for path in files(&tests.join(folder)) {
+        let transcript = Transcript::read(&path);
+        groups.entry(transcript.setting.clone()).or_default().push(transcript);
+    }
+    assert!(!groups.is_empty(), "{folder} has no transcripts");
+    let failures: Vec<_> = groups.iter().flat_map(|(setting, group)| hold_all(setting, group, &tests)).collect();
+    assert!(failures.is_empty(), "{} conversations went otherwise:\n\n{}", failures.len(), failures.join("\n"));
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    files.sort();
+    files
+}
+
+/// Holds the conversations of one setting: what went otherwise.
+fn hold_all(setting: &Setting, group: &[Transcript], tests: &Path) -> Vec<String> {
+    let words = |words: &[String]| words.to_vec();
+    let (options, mut flags) = (words(&setting.redis), words(&setting.sidecar));
+    if let Some(policies) = &setting.policies {
+        flags.extend(["--policy-folder".to_owned(), tests.join(policies).to_string_lossy().into_owned()]);
+    }
+    let redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
+    let sidecar = Sidecar::serve(&redis, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut failures = Vec::new();
+    for transcript in group {
+        for &protocol in &transcript.protocols {
+            let way = |with, port, bytewise| Way { with, port, protocol, bytewise };
+            let held = hold(transcript, way(With::Redis, redis.port, false), &redis, None).and_then(|direct| {
+                hold(transcript, way(With::Sidecar, sidecar.port, false), &redis, Some(&direct))?;
+                if transcript.bytewise {
+                    hold(transcript, way(With::Sidecar, sidecar.port, true), &redis, Some(&direct))?;
+                }
+                Ok(())
+            });
+            failures.extend(held.err());
+        }
+    }
+    failures
+}
+
+/// Holds a conversation in one way, compared with how direct Redis did: all replies, or what went otherwise.
+fn hold(transcript: &Transcript, way: Way, redis: &Redis, direct: Option<&Heard>) -> Result<Heard, String> {
+    empty(redis);
+    let mut talk = Talk { way, redis, clients: BTreeMap::new() };
+    let (mut heard, mut sent) = (Heard::new(), Vec::new());
+    for step in &transcript.steps {
+        let failed = |sent: &[u8], why: String| {
+            let Way { with, protocol, bytewise, .. } = way;
+            let name = format!("{}:{} ({})", transcript.name, step.line, step.client);
+            let how = if bytewise { ", one byte at a time" } else { "" };
+            format!("{name}, {with:?}, RESP{protocol}{how}\n  sent     {}\n{why}\n", shown(sent))
+        };
+        match &step.what {
+            What::Send(_) => sent = talk.send(step),
+            What::Close => drop(talk.clients.remove(&step.client)),
+            What::Wait(line) => poll_until(line, || talk.redis.admin().ask("INFO").lines().any(|has| has == line)),
+            What::Ended => match talk.client(step.client).next() {
+                Err(Ending::Closed) => {}
+                other => return Err(failed(&sent, format!("  expected the end\n  got      {other:?}"))),
+            },
+            What::Receive(reply) => match talk.client(step.client).next() {
+                Err(ending) => return Err(failed(&sent, format!("  expected {}\n  got      {ending:?}", told(reply)))),
+                Ok(got) => {
+                    let known = direct.and_then(|direct| direct.get(heard.len()));
+                    differs(reply, way.with, &got, known).map_or(Ok(()), |why| Err(failed(&sent, why)))?;
+                    heard.push(got);
+                }
+            },
+        }
+    }
+    nothing_more(&mut talk).map_err(|why| format!("{}, {way:?}\n{why}\n", transcript.name))?;
+    Ok(heard)
+}
+
+/// Why a reply is not the one that is expected.
+fn differs(reply: &Reply, with: With, got: &[u8], direct: Option<&Vec<u8>>) -> Option<String> {
+    let (expect, same) = match (reply, with, direct) {
+        (Reply::AsRedis, With::Sidecar, Some(direct)) => (direct, direct == got),
+        (Reply::Both(expect), _, _) | (Reply::Sidecar(expect), With::Sidecar, _) => (expect, is_like(expect, got)),
+        _ => return None,
+    };
+    (!same).then(|| format!("  expected {}\n  got      {}", shown(expect), shown(got)))
+}
+
+/// No client has been sent more than the conversation says: what each is sent next is the answer to a PING.
+fn nothing_more(talk: &mut Talk<'_>) -> Result<(), String> {
+    for (name, client) in &mut talk.clients {
+        let rest = client.rest();
+        if !rest.is_empty() {
+            return Err(format!("  {name} got more: {}", shown(&rest)));
+        }
+    }
+    Ok(())
+}
+
+// === impl Talk ===
+
+impl Talk<'_> {
+    /// The client of that name, which has said its protocol.
+    fn client(&mut self, name: char) -> &mut Client {
+        let way = self.way;
+        self.clients.entry(name).or_insert_with(|| {
+            let mut client = Client::connect(way.port);
+            if way.protocol == 3 {
+                client.command(&[b"HELLO", b"3"]);
+                let hello = client.reply();
+                // Where a password is asked for, the conversation itself says HELLO.
+                assert!(hello.starts_with(b"%") || hello.starts_with(b"-NOAUTH"), "{}", shown(&hello));
+            }
+            client
+        })
+    }
+
+    fn send(&mut self, step: &Step) -> Vec<u8> {
+        let What::Send(parts) = &step.what else { return Vec::new() };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let mut bytes = Vec::new();
+        parts.iter().for_each(|part| part.write(i64::try_from(now).unwrap(), &mut bytes));
+        let split = self.way.bytewise && bytes.len() <= BYTEWISE_BYTES_MAX;
+        let client = self.client(step.client);
+        for chunk in bytes.chunks(if split { 1 } else { usize::MAX }) {
+            // A server that has had enough closes; what it said before is still to be read.
+            if !client.try_send(chunk) {
+                break;
+            }
+        }
+        bytes
+    }
+}
+
+/// Leaves nothing of another conversation.
+fn empty(redis: &Redis) {
+    let mut client = redis.admin();
+    for command in ["FLUSHALL", "FUNCTION FLUSH", "SCRIPT FLUSH", "CONFIG RESETSTAT"] {
+        assert_eq!(client.ask(command), "+OK", "{command}");
+    }
+}
+
+fn told(reply: &Reply) -> String {
+    match reply {
+        Reply::AsRedis => "a reply".to_owned(),
+        Reply::Both(expect) | Reply::Sidecar(expect) => shown(expect),
+    }
+}
+
+/// Bytes as text, cut.
+pub fn shown(bytes: &[u8]) -> String {
+    const SHOWN_BYTES_MAX: usize = 600;
+    let head = bytes.get(..SHOWN_BYTES_MAX).unwrap_or(bytes).escape_ascii();
+    if bytes.len() > SHOWN_BYTES_MAX { format!("{head}… ({} bytes)", bytes.len()) } else { head.to_string() }
+}
+
+/// Whether bytes are as a pattern says.
+fn is_like(pattern: &[u8], bytes: &[u8]) -> bool {
+    let pattern = expanded(pattern, 0);
+    let (mut pattern, mut bytes) = (pattern.as_slice(), bytes);
+    while let Some((&expect, after)) = pattern.split_first() {
+        let end = pattern.iter().position(|byte| *byte == b'}').filter(|_| expect == b'{');
+        let found = end.and_then(|end| Some((Blank::parse(pattern.get(1..end)?)?, pattern.get(end + 1..)?)));
+        if let Some((blank, after)) = found {
+            let until = after.first().copied();
+            let length = bytes.iter().take_while(|byte| Some(**byte) != until && **byte != b'\r').count();
+            let (filled, rest) = bytes.split_at(length);
+            if !blank.takes(filled) {
+                return false;
+            }
+            (pattern, bytes) = (after, rest);
+        } else if bytes.first() == Some(&expect) {
+            (pattern, bytes) = (after, bytes.get(1..).unwrap_or_default());
+        } else {
+            return false;
+        }
+    }
+    bytes.is_empty()
+}
+
+/// A place in a pattern.
+enum Blank {
+    Anything,
+    Number(i64, i64),
+}
+
+// === impl Blank ===
+
+impl Blank {
+    fn parse(inner: &[u8]) -> Option<Self> {
+        match std::str::from_utf8(inner).ok()? {
+            "*" => Some(Self::Anything),
+            text => text.split_once("..").and_then(|(a, b)| Some(Self::Number(a.parse().ok()?, b.parse().ok()?))),
+        }
+    }
+
+    fn takes(&self, bytes: &[u8]) -> bool {
+        let number = || std::str::from_utf8(bytes).ok()?.parse::<i64>().ok();
+        match self {
+            Self::Anything => true,
+            Self::Number(from, to) => number().is_some_and(|number| (*from..=*to).contains(&number)),
+        }
+    }
+}
