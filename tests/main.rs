@@ -6,8 +6,16 @@
     clippy::panic,
     reason = "a test that cannot go on says so by panicking"
 )]
+#![allow(unreachable_pub, reason = "one program: `pub` is what a module has for the others")]
 
+mod admin;
+mod cli;
+mod command_table;
+mod drain;
 mod explain;
 mod harness;
 mod hostile;
+mod lifetimes;
 mod reload;
+mod tidy;
+mod transcripts;

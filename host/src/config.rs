@@ -31,7 +31,7 @@ pub struct Setting {
 }
 
 /// Where a value came from, the weakest first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The table.
     Default,
@@ -48,6 +48,19 @@ pub enum Source {
 /// The texts of all settings, each with its source.
 #[derive(Clone, Debug)]
 pub struct Texts(BTreeMap<&'static str, (String, Source)>);
+
+/// A setting as it may be shown.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// The setting.
+    pub setting: &'static Setting,
+    /// Its text, without what is secret.
+    pub text: String,
+    /// Whether something was left out, so that the text is not the setting's.
+    pub hides: bool,
+    /// Where it came from.
+    pub source: &'a Source,
+}
 
 macro_rules! settings {
     ($($(#[doc = $docs:literal])+ $name:ident: $type:ty = $default:literal $(, $variable:literal)?;)+) => {
@@ -99,13 +112,13 @@ settings! {
     redis_password: Option<Secret> = "", "REDIS_PASSWORD";
     /// User of the Redis server. Empty: the default user.
     redis_user: Option<String> = "", "REDIS_USER";
-    /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes host
-    /// and port only. `none`: none.
+    /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes
+    /// host and port only. `none`: none.
     client_password: Option<Secret> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
-    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty: only
-    /// the standard policies.
+    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty:
+    /// only the standard policies.
     policy_folder: Option<PathBuf> = "";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
@@ -184,7 +197,7 @@ impl Texts {
     pub fn set(&mut self, name: &str, text: String, source: Source) -> anyhow::Result<()> {
         let setting = setting(name).with_context(|| unknown(name, &source))?;
         match self.0.get(setting.name) {
-            Some((_, known)) if *known > source => {}
+            Some((_, known)) if known.rank() > source.rank() => {}
             _ => drop(self.0.insert(setting.name, (text, source))),
         }
         Ok(())
@@ -237,13 +250,16 @@ impl Texts {
         }
     }
 
-    /// Every setting with its text and source, in the order of the table. Secrets are not shown.
-    pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, String, &Source)> {
+    /// Every setting, in the order of the table.
+    pub fn shown(&self) -> impl Iterator<Item = Shown<'_>> {
         SETTINGS.iter().filter_map(|setting| {
-            let (text, source) = self.0.get(setting.name)?;
-            let text = if setting.secret && !text.is_empty() { "(not shown)".to_owned() } else { text.clone() };
-            let text = if setting.name == "upstream" { values::without_password(&text) } else { text };
-            Some((setting, text, source))
+            let (whole, source) = self.0.get(setting.name)?;
+            let text = match setting.name {
+                "upstream" => values::without_password(whole),
+                _ if setting.secret && !whole.is_empty() => "(not shown)".to_owned(),
+                _ => whole.clone(),
+            };
+            Some(Shown { setting, hides: text != *whole, text, source })
         })
     }
 
@@ -253,6 +269,21 @@ impl Texts {
             let shown = if T::SECRET { "its value" } else { text.as_str() };
             format!("{name} ({source}): {shown:?} is not {}", T::TAKES)
         })
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Which of two sources is the stronger. Of two variables the one that is read later wins.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Verb(_) => 1,
+            Self::File(_) => 2,
+            Self::Variable(_) => 3,
+            Self::Flag => 4,
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! The way of a command, each step one module:
 //! [`server`] accepts a client and hands it to a [`worker`]; the [`session`] reads what is there and [`resp`] finds the
-//! commands in it; [`command`] says what each is and where its keys stand; [`namespace`] says which rule a key is under;
-//! [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided along a lane of [`upstream`], whose
-//! replies come back to the session.
+//! commands in it; [`command`] says what each is and where its keys stand; [`namespace`] says which rule a key is
+//! under; [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided along a lane of [`upstream`],
+//! whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
 //! [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.

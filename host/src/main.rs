@@ -14,9 +14,13 @@ fn main() -> ExitCode {
     match cli::run(start, &mut std::io::stdout()) {
         Ok(code) => code,
         Err(cli::Failure::Usage(error)) => {
-            // The message is for whoever reads standard error; if nobody does, the exit code still says it.
+            // Help that was asked for is the output. If nobody reads it, the exit code still says how it went.
+            if !error.use_stderr() {
+                drop(write!(std::io::stdout(), "{error}"));
+                return ExitCode::SUCCESS;
+            }
             drop(write!(std::io::stderr(), "{error}"));
-            if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS }
+            EX_USAGE.into()
         }
         Err(cli::Failure::Failed(error)) => {
             drop(writeln!(std::io::stderr(), "bellwether: {error:#}"));

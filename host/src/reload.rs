@@ -1,5 +1,5 @@
-//! The policy folder: reads it, loads what it says, and puts it in force, all or nothing. The only place that replaces the
-//! policy set; compiling happens on a thread of its own.
+//! The policy folder: reads it, loads what it says, and puts it in force, all or nothing. The only place that replaces
+//! the policy set; compiling happens on a thread of its own.
 
 mod folder;
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage};
+use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line};
 
 pub use folder::{Fingerprint, Folder};
 
@@ -157,12 +157,15 @@ impl Reloader {
         let generation = old.generation + 1;
         let load = || PolicySet::load(&self.engine, generation, &self.folder.mounts()?, Some(&old));
         match load() {
-            Ok(set) if set.is_same(&old) => tracing::debug!("the policy folder changed, the policies did not"),
+            Ok(set) if set.is_same(&old) => match self.forget_refusal() {
+                Some(_) => tracing::info!("the policy folder holds again what generation {} serves", old.generation),
+                None => tracing::debug!("the policy folder changed, the policies did not"),
+            },
             Ok(set) => {
                 let changed = set.changes_from(&old);
                 self.metrics.generations.add(0, 1);
                 published.send_replace(Arc::new(set));
-                *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.forget_refusal();
                 let ms = begun.elapsed().as_millis();
                 tracing::info!("generation {} → {generation} ({changed}) {ms} ms", old.generation);
             }
@@ -174,11 +177,16 @@ impl Reloader {
                     generation,
                     policy: rejected.policy,
                     stage: rejected.stage,
-                    reason: format!("{:#}", rejected.reason),
+                    reason: one_line(&rejected.reason),
                 };
                 *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
             }
         }
+    }
+
+    /// What was refused is no longer in the folder: gives what was known of it.
+    fn forget_refusal(&self) -> Option<Refusal> {
+        self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -31,8 +31,11 @@ pub struct Start {
     /// Loads policies and watches their folder.
     pub reloader: Reloader,
     /// Printed once the sidecar listens.
-    pub greeting: Box<dyn FnOnce(SocketAddr, &mut dyn Write) -> std::io::Result<()>>,
+    pub greeting: Box<Greeting>,
 }
+
+/// Says on which address the sidecar listens.
+pub type Greeting = dyn FnOnce(SocketAddr, &mut dyn Write) -> std::io::Result<()>;
 
 /// Workers, and what has been asked of them.
 struct Crew {

@@ -14,6 +14,15 @@ pub struct Client {
     bytes: Vec<u8>,
 }
 
+/// Why no reply came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The connection was closed.
+    Closed,
+    /// Nothing came, or not a whole reply.
+    Nothing,
+}
+
 impl Client {
     /// Connects.
     pub fn connect(port: u16) -> Self {
@@ -28,15 +37,14 @@ impl Client {
         self.socket.write_all(bytes).unwrap();
     }
 
+    /// Sends bytes. False: the connection is closed.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.socket.write_all(bytes).is_ok()
+    }
+
     /// Sends one command.
     pub fn command(&mut self, args: &[&[u8]]) {
-        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args {
-            bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-            bytes.extend_from_slice(arg);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        self.send(&bytes);
+        self.send(&encoded(args));
     }
 
     /// The bytes of the next reply. Panics where none comes.
@@ -47,17 +55,42 @@ impl Client {
 
     /// The bytes of the next reply, or None where the connection was closed first.
     pub fn try_reply(&mut self) -> Option<Vec<u8>> {
+        match self.next() {
+            Ok(reply) => Some(reply),
+            Err(Ending::Closed) => None,
+            Err(Ending::Nothing) => panic!("no reply; so far: {:?}", self.bytes.escape_ascii().to_string()),
+        }
+    }
+
+    /// The bytes of the next reply.
+    pub fn next(&mut self) -> Result<Vec<u8>, Ending> {
+        let mut splitter = Splitter::default();
         loop {
-            if let Some(length) = Splitter::default().split(&self.bytes).unwrap() {
-                return Some(self.bytes.drain(..length).collect());
+            if let Some(length) = splitter.split(&self.bytes).unwrap() {
+                return Ok(self.bytes.drain(..length).collect());
             }
-            let mut chunk = [0; 65536];
-            match self.socket.read(&mut chunk) {
-                Ok(0) => return None,
-                Ok(count) => self.bytes.extend_from_slice(chunk.get(..count).unwrap()),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no reply: {error}"),
+            self.read()?;
+        }
+    }
+
+    /// Says that nothing more is sent, and gives all that still comes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        // Closed already is just as well.
+        drop(self.socket.shutdown(std::net::Shutdown::Write));
+        while self.read() == Ok(()) {}
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn read(&mut self) -> Result<(), Ending> {
+        let mut chunk = [0; 65536];
+        match self.socket.read(&mut chunk) {
+            Ok(0) => Err(Ending::Closed),
+            Ok(count) => {
+                self.bytes.extend_from_slice(chunk.get(..count).unwrap());
+                Ok(())
             }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(Ending::Nothing),
+            Err(_) => Err(Ending::Closed),
         }
     }
 
@@ -76,9 +109,20 @@ impl Client {
     /// Whether nothing arrives for a moment.
     pub fn is_silent(&mut self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let silent = self.bytes.is_empty()
-            && matches!(self.socket.peek(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        let late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let silent = self.bytes.is_empty() && self.socket.peek(&mut [0]).is_err_and(|error| late(&error));
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         silent
     }
+}
+
+/// A command of words as bytes.
+pub fn encoded(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words.iter().map(AsRef::as_ref) {
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
 }

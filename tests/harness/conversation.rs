@@ -1,4 +1,5 @@
-//! Holds the conversations of a folder: with a server, then with a sidecar in front of it, whole and one byte at a time.
+//! Holds the conversations of a folder: with a server, then with a sidecar in front of it, whole and one byte at a
+//! time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -201,7 +202,7 @@ fn is_like(pattern: &[u8], bytes: &[u8]) -> bool {
     let pattern = expanded(pattern, 0);
     let (mut pattern, mut bytes) = (pattern.as_slice(), bytes);
     while let Some((&expect, after)) = pattern.split_first() {
-        let end = pattern.iter().position(|byte| *byte == b'}').filter(|_| expect == b'{');
+        let end = if expect == b'{' { pattern.iter().position(|byte| *byte == b'}') } else { None };
         let found = end.and_then(|end| Some((Blank::parse(pattern.get(1..end)?)?, pattern.get(end + 1..)?)));
         if let Some((blank, after)) = found {
             let until = after.first().copied();

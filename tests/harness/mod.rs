@@ -1,12 +1,15 @@
-//! The three nouns of a test: a [`Redis`], a [`Sidecar`] in front of it, a [`Client`] of either. Each ends with its test.
+//! The three nouns of a test: a [`Redis`], a [`Sidecar`] in front of it, a [`Client`] of either. Each ends with its
+//! test.
 
 mod client;
+pub mod conversation;
 pub mod policies;
 pub mod process;
 mod redis;
 mod sidecar;
+pub mod transcript;
 
-pub use client::Client;
+pub use client::{Client, encoded};
 pub use policies::folder;
 pub use redis::Redis;
-pub use sidecar::{Sidecar, run};
+pub use sidecar::{Sidecar, run, run_with};

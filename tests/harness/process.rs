@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for anything.
@@ -12,6 +13,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -19,9 +21,8 @@ impl Process {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::default();
-        keep(child.stdout.take().unwrap(), &lines);
-        keep(child.stderr.take().unwrap(), &lines);
-        Self { child, lines }
+        let readers = vec![keep(child.stdout.take().unwrap(), &lines), keep(child.stderr.take().unwrap(), &lines)];
+        Self { child, lines, readers }
     }
 
     /// All lines so far.
@@ -57,11 +58,12 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Waits for the end.
+    /// Waits for the end; then all lines are there.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.readers.drain(..).for_each(|reader| reader.join().unwrap());
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end; it printed:\n{}", self.lines().join("\n"));
@@ -78,13 +80,13 @@ impl Drop for Process {
     }
 }
 
-fn keep(output: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn keep(output: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = Arc::clone(lines);
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             lines.lock().unwrap().push(line);
         }
-    });
+    })
 }
 
 /// A port that was free a moment ago.

@@ -9,6 +9,8 @@ use super::process::{Process, free_port};
 pub struct Redis {
     pub port: u16,
     pub process: Process,
+    /// The password of its default user; none: empty.
+    pub password: String,
     _folder: tempfile::TempDir,
 }
 
@@ -20,8 +22,12 @@ impl Redis {
 
     /// Starts one with more of its own options, such as `["--requirepass", "x"]`.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::start_at(free_port(), options)
+    }
+
+    /// Starts one on a port, where another may have been before.
+    pub fn start_at(port: u16, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
@@ -29,11 +35,21 @@ impl Redis {
             .args(options);
         let mut process = Process::start(&mut command);
         process.wait_for("Redis that is ready", |line| line.contains("Ready to accept connections").then_some(()));
-        Self { port, process, _folder: folder }
+        let password = options.iter().skip_while(|option| **option != "--requirepass").nth(1);
+        Self { port, process, password: password.copied().unwrap_or_default().to_owned(), _folder: folder }
     }
 
-    /// A client of the server itself.
+    /// A client of the server itself, as it connects.
     pub fn client(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// A client of the server itself that may do everything.
+    pub fn admin(&self) -> Client {
+        let mut client = self.client();
+        if !self.password.is_empty() {
+            assert_eq!(client.ask(&format!("AUTH {}", self.password)), "+OK");
+        }
+        client
     }
 }

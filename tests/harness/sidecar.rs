@@ -16,7 +16,8 @@ pub struct Sidecar {
 impl Sidecar {
     /// In front of a Redis, with more flags.
     pub fn serve(redis: &Redis, flags: &[&str]) -> Self {
-        let upstream = format!("redis://127.0.0.1:{}", redis.port);
+        let password = if redis.password.is_empty() { String::new() } else { format!(":{}@", redis.password) };
+        let upstream = format!("redis://{password}127.0.0.1:{}", redis.port);
         Self::start("serve", &[&["--upstream", &upstream], flags].concat())
     }
 
@@ -27,13 +28,27 @@ impl Sidecar {
 
     /// Any verb that serves, once it listens.
     pub fn start(verb: &str, flags: &[&str]) -> Self {
-        let mut command = bellwether();
-        command.arg(verb).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(flags);
-        let mut process = Process::start(&mut command);
+        Self::start_in(verb, flags, &[])
+    }
+
+    /// The same in an environment.
+    pub fn start_in(verb: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut process = Self::begin(verb, flags, variables);
         let port = |line: &str, before: &str| line.split_once(before)?.1.split_whitespace().next()?.parse().ok();
         let port_of = process.wait_for("sidecar that listens", |line| port(line, "bellwether listens on 127.0.0.1:"));
-        let admin_port = process.wait_for("admin server", |line| port(line, "admin server listens address=127.0.0.1:"));
+        // As text, or as JSON.
+        let admin_port = process.wait_for("admin server", |line| {
+            let line = line.split_once("admin server listens")?.1.replace('"', " ");
+            port(&line, "127.0.0.1:")
+        });
         Self { port: port_of, admin_port, process }
+    }
+
+    /// Any verb that serves, without waiting until it does.
+    pub fn begin(verb: &str, flags: &[&str], variables: &[(&str, &str)]) -> Process {
+        let mut command = bellwether();
+        command.arg(verb).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(flags);
+        Process::start(command.envs(variables.iter().copied()))
     }
 
     /// A client of the sidecar.
@@ -57,9 +72,14 @@ impl Sidecar {
 
     /// The status and body of a page of the admin server.
     pub fn admin(&self, path: &str) -> (u16, String) {
+        self.admin_request("GET", path)
+    }
+
+    /// The status and body of the answer to any request without a body.
+    pub fn admin_request(&self, method: &str, path: &str) -> (u16, String) {
         use std::io::{Read, Write};
         let mut socket = std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n").unwrap();
+        write!(socket, "{method} {path} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -69,7 +89,12 @@ impl Sidecar {
 
 /// Runs a verb that ends: what it printed.
 pub fn run(args: &[&str], folder: &Path) -> Output {
-    bellwether().args(args).current_dir(folder).output().unwrap()
+    run_with(&[], args, folder)
+}
+
+/// Runs a verb that ends, with an environment: what it printed.
+pub fn run_with(variables: &[(&str, &str)], args: &[&str], folder: &Path) -> Output {
+    bellwether().args(args).envs(variables.iter().copied()).current_dir(folder).output().unwrap()
 }
 
 /// The binary, with nothing of the outer environment that it would read.

@@ -19,8 +19,8 @@
 //! close                               the client leaves
 //! b> PING                             the same for another client, of any letter; without one it is `a`
 //! ```
-//! In what is sent `{1000 x}` is a thousand x, `{now+60s}` an instant in seconds and `{now+60000}` one in milliseconds. In
-//! replies `{*}` is anything within a line and `{1..9}` a number within bounds.
+//! In what is sent `{1000*x}` is a thousand x, `{now+60s}` an instant in seconds and `{now+60000}` one in milliseconds.
+//! In replies `{*}` is anything within a line and `{1..9}` a number within bounds.
 
 use std::path::Path;
 
@@ -117,8 +117,8 @@ impl Transcript {
     /// Takes in a line. None: it means nothing.
     fn line(&mut self, number: usize, line: &str) -> Option<()> {
         if let Some(more) = line.strip_prefix("  ") {
-            let Some(Step { what: What::Receive(Reply::Both(reply) | Reply::Sidecar(reply)), .. }) = self.steps.last_mut()
-            else {
+            let last = self.steps.last_mut();
+            let Some(Step { what: What::Receive(Reply::Both(reply) | Reply::Sidecar(reply)), .. }) = last else {
                 return None;
             };
             reply.extend(reply_line(more));
@@ -155,7 +155,9 @@ impl Transcript {
     fn header(&mut self, name: &str, value: &str) -> Option<()> {
         let values = || value.split(' ').map(str::to_owned).collect();
         match name {
-            "protocols" => self.protocols = value.split(' ').map(|number| number.parse().ok()).collect::<Option<_>>()?,
+            "protocols" => {
+                self.protocols = value.split(' ').map(|number| number.parse().ok()).collect::<Option<_>>()?
+            }
             "redis" => self.setting.redis = values(),
             "sidecar" => self.setting.sidecar = values(),
             "policies" => self.setting.policies = Some(value.to_owned()),
@@ -221,7 +223,7 @@ pub fn expanded(bytes: &[u8], now: i64) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = bytes;
     while let Some((&byte, after)) = rest.split_first() {
-        let end = rest.iter().position(|byte| *byte == b'}').filter(|_| byte == b'{');
+        let end = if byte == b'{' { rest.iter().position(|byte| *byte == b'}') } else { None };
         let found = end.and_then(|end| Some((placeholder(rest.get(1..end)?, now)?, rest.get(end + 1..)?)));
         match found {
             Some((meant, after)) => {
@@ -240,12 +242,14 @@ pub fn expanded(bytes: &[u8], now: i64) -> Vec<u8> {
 fn placeholder(inner: &[u8], now: i64) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(inner).ok()?;
     if let Some(span) = text.strip_prefix("now") {
-        return Some(match span.strip_suffix('s') {
-            Some(seconds) => (now / 1000 + seconds.parse::<i64>().ok()?).to_string(),
-            None => (now + span.parse::<i64>().ok()?).to_string(),
-        }
-        .into_bytes());
+        return Some(
+            match span.strip_suffix('s') {
+                Some(seconds) => (now / 1000 + seconds.parse::<i64>().ok()?).to_string(),
+                None => (now + span.parse::<i64>().ok()?).to_string(),
+            }
+            .into_bytes(),
+        );
     }
-    let (count, of) = text.split_once(' ')?;
+    let (count, of) = text.split_once('*')?;
     Some(of.repeat(count.parse().ok()?).into_bytes())
 }

@@ -90,7 +90,11 @@ class Process:
             assert self._running.poll() is None, f"it ended; it printed:\n{self.printed()}"
             return re.search(f"{pattern}.*\n", self.printed())
 
-        return poll(pattern, look).group(1)
+        try:
+            return poll(pattern, look).group(1)
+        except AssertionError:
+            self.__exit__()
+            raise
 
     def stop(self) -> int:
         """Asks it to stop, and waits for that: its exit code."""

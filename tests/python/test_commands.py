@@ -1,9 +1,9 @@
 """Whatever redis-py does, the application gets from the sidecar what Redis itself would have answered, and what a rule
 is for has a lifetime afterwards.
 
-A row is a generator of calls: `reply = yield client.call(…)`. It is run against Redis and through the sidecar, and every
-reply must be equal. Calls go through `yield`, so that a row is written once for sync and asyncio; a call that raises
-is yielded as a function, and what it raises is its reply.
+A row is a generator of calls: `reply = yield client.call(…)`. It is run against Redis and through the sidecar, and
+every reply must be equal. Calls go through `yield`, so that a row is written once for sync and asyncio; a call that
+raises is yielded as a function, and what it raises is its reply.
 """
 
 import json
@@ -257,6 +257,7 @@ def transactions(r: Any, key: Key) -> Calls:
     pipe = r.pipeline()
     yield pipe.watch(key("a"))
     yield pipe.unwatch()
+    yield pipe.reset()
     yield r.mget(key("a"), key("b"))
 
 
@@ -385,7 +386,7 @@ def messages(r: Any, key: Key) -> Calls:
     yield r.publish(key("c"), b"\x00\xff")
     for _ in range(3):
         yield listener.get_message(timeout=5)
-    yield r.pubsub_channels(key("*"))
+    yield r.pubsub_channels(key("a"))
     yield r.pubsub_numsub(key("a"), key("missing"))
     yield r.pubsub_numpat()
     yield listener.ping("are you there")

@@ -1,5 +1,5 @@
-//! A whole ttl policy: one trait, one macro line. Drafts live for an hour after the last write, whatever the market does;
-//! everything else lives for a minute while the market trades, and until it opens again while it does not.
+//! A whole ttl policy: one trait, one macro line. Drafts live for an hour after the last write, whatever the market
+//! does; everything else lives for a minute while the market trades, and until it opens again while it does not.
 
 use bellwether_sdk::settings::Table;
 use bellwether_sdk::{Decision, Description, Inputs, Millis, Phase, Request, TtlPolicy};

@@ -53,7 +53,7 @@ impl Snapshot {
             all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
         });
         let (counts, sum_ns) = metrics.calls.read();
-        let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::MAX]);
+        let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
             counters: vec![
                 ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),

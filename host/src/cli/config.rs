@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{Call, Verb};
+use crate::config::Shown;
 
 pub(super) const VERB: Verb = Verb {
     name: "config",
@@ -12,10 +13,12 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    for (setting, text, source) in call.texts.shown() {
-        let value = if setting.number { text } else { format!("{text:?}") };
+    for Shown { setting, text, hides, source } in call.texts.shown() {
+        let value = if setting.number { text } else { toml::Value::String(text).to_string() };
+        // What is printed can be used as a file: a password that is not shown is not one of "(not shown)".
+        let comment = if hides { "# " } else { "" };
         writeln!(out, "# {} Takes {}.", setting.docs.trim(), setting.takes)?;
-        writeln!(out, "{} = {value}  # {source}\n", setting.name)?;
+        writeln!(out, "{comment}{} = {value}  # {source}\n", setting.name)?;
     }
     Ok(ExitCode::SUCCESS)
 }

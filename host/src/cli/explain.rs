@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use super::{Call, Verb, format};
 use crate::command::{Command, Data, KeyUse, Kind, Row};
 use crate::metrics::Metrics;
-use crate::policy::{Asked, Cost, Expiry, PolicySet, Question};
+use crate::policy::{Asked, Cost, Expiry, PolicySet, Question, one_line};
 use crate::proxy::lifetime::Lifetime;
 use crate::proxy::set::{ClientExpiry, Set};
 use crate::proxy::{Plan, Policies, What};
@@ -160,7 +160,7 @@ fn show_asked(
     }
     match &asked.decision {
         Err(error) => {
-            writeln!(out, "policy    {} failed: {error:#}", asked.policy)?;
+            writeln!(out, "policy    {} failed: {}", asked.policy, one_line(error))?;
             let fallback = fallback.map_or("the write is refused".to_owned(), format::span);
             writeln!(out, "fallback  {fallback}")?;
         }

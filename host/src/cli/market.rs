@@ -83,7 +83,7 @@ fn all(
             |error| error.to_string(),
             |session| format!("{:<16}until {}", session.phase.label(), format::local(session.until, zone.as_ref())),
         );
-        writeln!(out, "{:<14}{state:<52}{}", market.name, market.title)?;
+        writeln!(out, "{:<14}{state:<53}{}", market.name, market.title)?;
     }
     if json {
         writeln!(out, "{:#}", serde_json::Value::from(list))?;

@@ -150,6 +150,7 @@ fn settings_args(command: Command) -> Command {
             "" => String::new(),
             default => format!(" [default: {default}]"),
         };
+        let takes = if setting.number { String::new() } else { format!(" [takes: {}]", setting.takes) };
         let variable = match setting.variable {
             "" => String::new(),
             variable => format!(" [env: {variable}]"),
@@ -158,7 +159,7 @@ fn settings_args(command: Command) -> Command {
             Arg::new(setting.name)
                 .long(setting.name.replace('_', "-"))
                 .value_name("VALUE")
-                .help(format!("{}{default}{variable}", setting.docs.trim()))
+                .help(format!("{}{takes}{default}{variable}", setting.docs.trim()))
                 .help_heading("Configuration")
                 .allow_hyphen_values(true)
                 .action(ArgAction::Set),

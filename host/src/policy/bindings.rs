@@ -1,4 +1,5 @@
-//! What `wasmtime` makes of the contract. These types stop at this folder: [`super::convert`] turns them into the host's.
+//! What `wasmtime` makes of the contract. These types stop at this folder: [`super::convert`] turns them into the
+//! host's.
 
 #![allow(missing_docs, unreachable_pub, reason = "generated from wit/, which documents every item")]
 

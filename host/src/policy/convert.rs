@@ -1,5 +1,5 @@
-//! Between the generated types and the host's own. What a policy answers is checked here: a number out of the contract's
-//! range is nonsense, and costs that answer.
+//! Between the generated types and the host's own. What a policy answers is checked here: a number out of the
+//! contract's range is nonsense, and costs that answer.
 
 use anyhow::ensure;
 

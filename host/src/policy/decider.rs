@@ -9,6 +9,7 @@ use anyhow::Context;
 use rustc_hash::FxHashMap;
 
 use super::instance::{Instance, Request, SharedInstance};
+use super::log::one_line;
 use super::{Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, Transition};
 use crate::command::Data;
 use crate::namespace::RuleId;
@@ -75,6 +76,7 @@ pub struct Asked {
 /// One worker's policies.
 pub struct Decider {
     /// Counted once for the worker, so that a decision does not touch a counter that all workers share.
+    #[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
     set: Rc<Arc<PolicySet>>,
     /// Beside `set.policies`.
     warm: Vec<Warm>,
@@ -125,8 +127,9 @@ struct Remembered {
     since: i64,
 }
 
-/// A policy that fails once or twice is asked again at once; then the waits grow.
-const FAILURES_FREE: u32 = 2;
+/// A trap costs its own decision and no other; a policy that does nothing but trap, so often in a row, is broken as a
+/// whole, and the waits before it is asked again grow.
+const FAILURES_FREE: u32 = 16;
 const RETRY_MS_FIRST: i64 = 10;
 const RETRY_MS_MAX: i64 = 5_000;
 const LOG_EVERY_MS: i64 = 1_000;
@@ -293,19 +296,21 @@ impl Decider {
         let market = Rc::clone(&self.market);
         let warm = self.warm.get_mut(index).context("no such policy")?;
         warm.health.check(request.now)?;
-        if warm.instance.as_ref().is_none_or(Instance::is_spent) {
-            warm.instance = None;
-            let (instance, _) =
+        // After a trap the store refuses every call.
+        if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
+            let before = warm.instance.take();
+            let (mut instance, _) =
                 Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, Some(market))?;
+            if let Some(before) = before {
+                instance.continue_log(before);
+            }
             warm.instance = Some(instance);
         }
         let instance = warm.instance.as_mut().context("no instance")?;
         let decided = instance.decide(request);
         lines.extend(instance.log_lines());
-        match &decided {
-            Ok(_) => warm.health.failures = 0,
-            // After a trap the store refuses every call.
-            Err(_) => warm.instance = None,
+        if decided.is_ok() {
+            warm.health.failures = 0;
         }
         decided
     }
@@ -348,9 +353,9 @@ impl Decider {
             Ok(_) => self.market_health.failures = 0,
             Err(error) => {
                 *shared = None;
-                if self.market_health.failed(now) {
+                if self.market_health.failed(now, true) {
                     let generation = self.set.generation;
-                    tracing::warn!(policy = %policy.name, generation, error = %format!("{error:#}"), "policy failed");
+                    tracing::warn!(policy = %policy.name, generation, error = %one_line(error), "policy failed");
                 }
             }
         }
@@ -359,13 +364,15 @@ impl Decider {
 
     fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, error: &anyhow::Error) {
         let Some(warm) = self.warm.get_mut(index) else { return };
-        if warm.health.failed(question.now) {
+        // An instance that answered is asked on: what it cannot decide is no reason to leave its other keys undecided.
+        let lost = warm.instance.as_ref().is_none_or(Instance::has_trapped);
+        if warm.health.failed(question.now, lost) {
             let rule = self.set.rules.rules().get(question.rule.index());
             tracing::warn!(
                 policy = %policy.name,
                 generation = self.set.generation,
                 prefix = rule.map_or("", |rule| &rule.prefix),
-                error = %format!("{error:#}"),
+                error = %one_line(error),
                 "policy failed; the rule's fallback applies",
             );
         }
@@ -387,9 +394,9 @@ impl Health {
         Ok(())
     }
 
-    /// Counts a failure; whether it is to be logged.
-    fn failed(&mut self, now: i64) -> bool {
-        if now >= self.retry_at {
+    /// Counts a failure that cost the instance; whether it is to be logged.
+    fn failed(&mut self, now: i64, lost: bool) -> bool {
+        if lost && now >= self.retry_at {
             self.failures = self.failures.saturating_add(1);
             if let Some(times) = self.failures.checked_sub(FAILURES_FREE + 1) {
                 let wait = RETRY_MS_FIRST.saturating_mul(1 << times.min(16)).min(RETRY_MS_MAX);

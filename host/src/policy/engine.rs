@@ -129,6 +129,9 @@ impl Engine {
         if bytes.len() > self.limits.component_bytes_max {
             bail!("{} bytes; at most {} are allowed", bytes.len(), self.limits.component_bytes_max);
         }
+        if !bytes.starts_with(b"\0asm") {
+            bail!("this is not a WebAssembly component: it does not begin as one");
+        }
         if is_core_module(bytes) {
             bail!(
                 "this is a core module, not a component; build it with `cargo component build`, or turn it into a \
@@ -239,8 +242,8 @@ fn roles(pre: &InstancePre<State>, exports: &[String]) -> anyhow::Result<Vec<Rol
     }
     if roles.is_empty() {
         bail!(
-            "exports none of bellwether:policy/namespaces, bellwether:policy/ttl and bellwether:policy/market-hours, so \
-             there is nothing to ask it"
+            "exports none of bellwether:policy/namespaces, bellwether:policy/ttl and bellwether:policy/market-hours, \
+             so there is nothing to ask it"
         );
     }
     Ok(roles)

@@ -39,6 +39,8 @@ pub(super) struct Instance {
     namespaces: Option<namespaces::NamespacesPolicy>,
     engine: Engine,
     calls: u32,
+    /// A call ended in a trap: the store refuses every other.
+    trapped: bool,
 }
 
 /// What a policy's store holds for the host.
@@ -115,13 +117,23 @@ impl Instance {
             Ok((ttl, market, namespaces))
         };
         let (ttl, market, namespaces) = bound(&mut store).map_err(chain)?;
-        let instance = Self { store, ttl, market, namespaces, engine: engine.clone(), calls: 0 };
+        let instance = Self { store, ttl, market, namespaces, engine: engine.clone(), calls: 0, trapped: false };
         Ok((instance, convert::description(description)))
     }
 
     /// Whether it has served long enough.
     pub(super) fn is_spent(&self) -> bool {
         self.calls >= self.engine.limits.instance_calls_max
+    }
+
+    /// Whether it can be asked no more. An answer that is an error or nonsense leaves it as it was.
+    pub(super) fn has_trapped(&self) -> bool {
+        self.trapped
+    }
+
+    /// Goes on with the log of the instance before it: a policy that traps has no fresh quota of lines.
+    pub(super) fn continue_log(&mut self, mut before: Self) {
+        std::mem::swap(&mut self.store.data_mut().log, &mut before.store.data_mut().log);
     }
 
     /// Decides a lifetime. The decision's `valid_until` is shortened to the end of the sessions the guest was handed
@@ -248,6 +260,7 @@ impl Instance {
         let begun = Instant::now();
         let answer = call(&mut self.store).map_err(chain);
         let time = begun.elapsed();
+        self.trapped = answer.is_err();
         let left = self.store.get_fuel().unwrap_or_default();
         (answer, Cost { fuel: limits.fuel_max.saturating_sub(left), time })
     }

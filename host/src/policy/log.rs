@@ -72,6 +72,11 @@ impl PolicyLog {
     }
 }
 
+/// An error and its causes in one line, as logs are read: wasmtime's and TOML's own messages have several.
+pub fn one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A guest's text, cut at `bytes_max` and without control characters: it goes to terminals.
 pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let end = text.floor_char_boundary(bytes_max);

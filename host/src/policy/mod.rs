@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use decider::{Answer, Asked, Cost, Decider, Question};
 pub use engine::{Engine, Facts, Limits, Role};
-pub use log::Line;
+pub use log::{Line, one_line};
 pub use selftest::Passed;
 pub use set::{Mount, Origin, Policy, PolicySet, Rejected, Stage};
 

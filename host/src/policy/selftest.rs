@@ -1,5 +1,5 @@
-//! The cases shipped beside a component: questions with the answers its author expects. Run at load, each on a fresh and
-//! on a warm instance, with the default settings.
+//! The cases shipped beside a component: questions with the answers its author expects. Run at load, each on a fresh
+//! and on a warm instance, with the default settings.
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::Instance;
+use super::log::one_line;
 use super::selftest::{self, Passed};
 use super::{Description, Role};
 use crate::namespace::{RuleTable, SymbolRule};
@@ -52,6 +53,8 @@ pub struct Policy {
     /// Size of its settings and component, and how long loading took.
     pub load_time: Duration,
     pub(super) loaded: Loaded,
+    /// Its cases, as they were shipped: others have to be run.
+    cases: Option<String>,
 }
 
 /// All policies of one generation.
@@ -185,6 +188,7 @@ impl Policy {
             passed,
             load_time: begun.elapsed(),
             loaded,
+            cases: mount.cases.clone(),
         })
     }
 
@@ -210,6 +214,7 @@ impl Policy {
         self.name == mount.name
             && self.settings == mount.settings
             && self.origin == mount.origin
+            && self.cases == mount.cases
             && self.facts.digest == super::engine::digest(&mount.component)
     }
 }
@@ -219,8 +224,8 @@ impl Policy {
 impl std::fmt::Display for Rejected {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.policy {
-            Some(policy) => write!(out, "policy {policy:?} ({}): {:#}", self.stage.label(), self.reason),
-            None => write!(out, "the policy set ({}): {:#}", self.stage.label(), self.reason),
+            Some(policy) => write!(out, "policy {policy:?} ({}): {}", self.stage.label(), one_line(&self.reason)),
+            None => write!(out, "the policy set ({}): {}", self.stage.label(), one_line(&self.reason)),
         }
     }
 }

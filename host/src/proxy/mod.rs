@@ -27,6 +27,8 @@ pub struct Policies {
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
+    /// When a value that is not JSON was last logged.
+    not_json_logged_at: Option<i64>,
 }
 
 /// What becomes of a command.
@@ -89,6 +91,7 @@ struct Asked<'a> {
 /// Longer keys never reach a policy.
 const POLICY_KEY_BYTES_MAX: usize = 4096;
 const SHOWN_KEY_BYTES_MAX: usize = 128;
+const LOG_EVERY_MS: i64 = 1_000;
 
 // === impl Policies ===
 
@@ -102,7 +105,7 @@ impl Policies {
         non_utf8: KeyChoice,
     ) -> Self {
         let counters = metrics.of_rules(&set.rules);
-        Self { decider: Decider::new(set), counters, metrics, worker, unmatched, non_utf8 }
+        Self { decider: Decider::new(set), counters, metrics, worker, unmatched, non_utf8, not_json_logged_at: None }
     }
 
     /// The decisions themselves, for people who ask.
@@ -296,6 +299,10 @@ impl Policies {
                 return Ruling::Refused(self.refuse(id, rule, key, why));
             }
             self.count(id, Outcome::NotJson);
+            if self.not_json_logged_at.is_none_or(|at| (now - at).abs() >= LOG_EVERY_MS) {
+                self.not_json_logged_at = Some(now);
+                tracing::warn!(rule = rule.name, prefix = rule.prefix, "a value is not JSON, and was passed on");
+            }
         }
         let asked = Asked { key, data, value_bytes: value.len() as u64, client, now };
         self.ruling(id, rule, &asked)
@@ -399,12 +406,19 @@ impl<'a> Plan<'a> {
     /// the replies is kept for EXEC. False: it was refused, and the client has been told.
     pub fn execute(self, command: &Command<'_>, lane: &Lane, outbox: &Rc<Outbox>, queued: Option<&mut Queued>) -> bool {
         if let What::Refused(refusal) = &self.what {
-            let mut reply = Vec::new();
-            write::error(&mut reply, refusal);
-            lane.answer(outbox, &reply);
+            // Swallowed: the client has asked not to be answered.
+            if self.expect != Expect::Swallow {
+                let mut reply = Vec::new();
+                write::error(&mut reply, refusal);
+                lane.answer(outbox, &reply);
+            }
             return false;
         }
-        let now = if queued.is_some() { Expect::Forward } else { self.expect.clone() };
+        let now = match &self.expect {
+            Expect::Swallow => Expect::Swallow,
+            _ if queued.is_some() => Expect::Forward,
+            expect => expect.clone(),
+        };
         lane.send(outbox, now, |out| match &self.what {
             What::AsItCame | What::Refused(_) => out.extend_from_slice(command.bytes),
             What::Set(set, lifetime) => set.write(*lifetime, out),

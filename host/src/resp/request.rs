@@ -24,6 +24,7 @@ pub struct Scanner {
     at: usize,
     /// Arguments still missing; none: the array header has not been read.
     missing: Option<usize>,
+    restricted: bool,
 }
 
 /// What stands at the front of the buffer.
@@ -43,6 +44,9 @@ pub enum Scanned {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProtocolError(String);
 
+/// What a client that has not given the password may send: the server's own limits.
+const RESTRICTED_ARGS_MAX: usize = 10;
+const RESTRICTED_BULK_BYTES_MAX: usize = 16 * 1024;
 /// The longest line of a command typed by a person, and of a length: the server's own limit.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -51,12 +55,17 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 impl Scanner {
     /// A scanner at the front of an empty buffer.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, args: Vec::with_capacity(8), at: 0, missing: None }
+        Self { limits, args: Vec::with_capacity(8), at: 0, missing: None, restricted: false }
     }
 
     /// The arguments of the command that [`Scanner::scan`] found last, the command's name first.
     pub fn args(&self) -> &[Span] {
         &self.args
+    }
+
+    /// Whether the client is one that has not given the password, which may send little.
+    pub fn restrict(&mut self, restricted: bool) {
+        self.restricted = restricted;
     }
 
     /// Goes back to the front: the caller has taken the bytes of what was found.
@@ -105,6 +114,9 @@ impl Scanner {
                 if count > self.limits.args_max {
                     return Err(ProtocolError::new("invalid multibulk length"));
                 }
+                if self.restricted && count > RESTRICTED_ARGS_MAX {
+                    return Err(ProtocolError::new("unauthenticated multibulk length"));
+                }
                 self.at = at;
                 Ok(Some(count))
             }
@@ -117,10 +129,9 @@ impl Scanner {
             None => return Ok(None),
             Some(b'$') => {}
             Some(other) => {
-                return Err(ProtocolError::new(&format!(
-                    "expected '$', got '{}'",
-                    char::from(*other).escape_default()
-                )));
+                // As the server: the byte itself, or a blank where it would end the line.
+                let shown = if matches!(other, b'\r' | b'\n') { ' ' } else { char::from(*other) };
+                return Err(ProtocolError::new(&format!("expected '$', got '{shown}'")));
             }
         }
         let invalid = || ProtocolError::new("invalid bulk length");
@@ -128,6 +139,9 @@ impl Scanner {
         let length = usize::try_from(length).map_err(|_| invalid())?;
         if length > self.limits.bulk_bytes_max {
             return Err(invalid());
+        }
+        if self.restricted && length > RESTRICTED_BULK_BYTES_MAX {
+            return Err(ProtocolError::new("unauthenticated bulk length"));
         }
         // The span's positions are 32 bits wide, whatever the configuration allows.
         if start + length > self.limits.command_bytes_max.min(u32::MAX as usize - 2) {

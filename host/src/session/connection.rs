@@ -1,5 +1,7 @@
 //! Commands about the connection itself: answered here, since the connections behind the sidecar are not the client's.
 
+use std::borrow::Cow;
+
 use super::{Flow, Muted, Session};
 use crate::command::{Command, Kind, Row};
 use crate::resp::{Protocol, write};
@@ -14,7 +16,7 @@ const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user i
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you \
                            sure your configuration is correct?";
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-                                     HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client \
+                                     HELLO AUTH <user> <pass> option can be used to authenticate the client \
                                      and select the RESP protocol version at the same time";
 
 // === impl Session ===
@@ -87,7 +89,7 @@ impl Session {
             return Flow::Wait;
         }
         if let Err(error) = self.hello_options(command) {
-            self.answer(|out, _| write::error(out, error));
+            self.answer(|out, _| write::error(out, &error));
             return Flow::Taken;
         }
         let (id, facts) = (self.client.id, self.shared.facts.clone());
@@ -116,33 +118,36 @@ impl Session {
     }
 
     /// Does what HELLO asks for, all of it or nothing.
-    fn hello_options(&mut self, command: &Command<'_>) -> Result<(), &'static str> {
+    fn hello_options(&mut self, command: &Command<'_>) -> Result<(), Cow<'static, str>> {
         let protocol = match command.arg(1) {
             None => self.protocol,
             Some(b"2") => Protocol::Resp2,
             Some(b"3") => Protocol::Resp3,
-            Some(other) if other.iter().all(u8::is_ascii_digit) => return Err("NOPROTO unsupported protocol version"),
-            Some(_) => return Err("ERR Protocol version is not an integer or out of range"),
+            Some(other) => {
+                let number = std::str::from_utf8(other).ok().and_then(|text| text.parse::<i64>().ok());
+                let unsupported = number.map(|_| "NOPROTO unsupported protocol version");
+                return Err(unsupported.unwrap_or("ERR Protocol version is not an integer or out of range").into());
+            }
         };
         let (mut login, mut name) = (None, None);
         let mut args = command.rest(2);
         while let Some(option) = args.next() {
+            let wrong = || Cow::from(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(option)));
             if option.eq_ignore_ascii_case(b"AUTH") {
-                login = args.next().zip(args.next());
-                login.ok_or("ERR Syntax error in HELLO option 'auth'")?;
+                login = Some(args.next().zip(args.next()).ok_or_else(wrong)?);
             } else if option.eq_ignore_ascii_case(b"SETNAME") {
-                name = Some(args.next().ok_or("ERR Syntax error in HELLO option 'setname'")?);
+                name = Some(args.next().ok_or_else(wrong)?);
             } else {
-                return Err("ERR Syntax error in HELLO");
+                return Err(wrong());
             }
         }
         if let Some((user, password)) = login
             && !self.authenticate(user, password)
         {
-            return Err(WRONG_PASSWORD);
+            return Err(WRONG_PASSWORD.into());
         }
         if !self.authenticated {
-            return Err(HELLO_UNAUTHENTICATED);
+            return Err(HELLO_UNAUTHENTICATED.into());
         }
         if let Some(name) = name {
             self.set_name(name)?;
@@ -150,7 +155,8 @@ impl Session {
         if protocol != self.protocol {
             if self.holding_lane().is_some() {
                 return Err("ERR bellwether does not change the protocol of a connection that watches, tracks or \
-                            subscribes; send HELLO first");
+                            subscribes; send HELLO first"
+                    .into());
             }
             self.leave_lane();
             self.protocol = protocol;
@@ -233,7 +239,14 @@ impl Session {
                 let lines = self.shared.clients.lines(self.shared.clock.now());
                 self.answer(|out, _| write::bulk(out, lines.as_bytes()));
             }
-            "client|no-evict" => self.answer(|out, _| write::simple(out, "OK")),
+            "client|no-evict" => {
+                let known = command
+                    .arg(2)
+                    .is_some_and(|arg| [&b"on"[..], b"off"].iter().any(|on| arg.eq_ignore_ascii_case(on)));
+                self.answer(
+                    |out, _| if known { write::simple(out, "OK") } else { write::error(out, "ERR syntax error") },
+                );
+            }
             "client|getredir" => self.answer(|out, _| write::integer(out, -1)),
             "client|reply" => self.client_reply(command),
             "client|kill" => self.client_kill(command),
@@ -301,8 +314,8 @@ impl Session {
         while let (Some(option), Some(value)) = (text(index), text(index + 1)) {
             match option.to_ascii_lowercase().as_str() {
                 "id" => match value.parse::<u64>() {
-                    Ok(number) => id = Some(number),
-                    Err(_) => return self.answer(|out, _| write::error(out, "ERR client-id should be greater than 0")),
+                    Ok(number) if number > 0 => id = Some(number),
+                    _ => return self.answer(|out, _| write::error(out, "ERR client-id should be greater than 0")),
                 },
                 "addr" => addr = Some(value.to_owned()),
                 "skipme" => skip_me = !value.eq_ignore_ascii_case("no"),
@@ -326,8 +339,8 @@ impl Session {
     }
 }
 
-/// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table; clients send them to every server and take an error, but
-/// they can be had here.
+/// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table; clients send them to every server and take an error,
+/// but they can be had here.
 fn is_set_info(command: &Command<'_>) -> bool {
     let is = |word: &str, count| {
         command.args.len() == count && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))

@@ -281,6 +281,7 @@ impl Session {
             if self.held.waiting.is_some() {
                 break;
             }
+            scanner.restrict(!self.authenticated);
             let Some(length) = self.take_command(&inbox, &mut scanner, now, &mut counts) else { break };
             inbox.advance(length);
             scanner.reset();

@@ -27,7 +27,10 @@ impl Session {
             }
             Kind::Discard => {
                 let flow = self.unqueued(command);
-                (self.held.transaction, self.held.watching) = (None, false);
+                // Without MULTI it is an error, and what is watched stays watched.
+                if self.held.transaction.take().is_some() {
+                    self.held.watching = false;
+                }
                 flow
             }
             _ => {
@@ -56,7 +59,8 @@ impl Session {
             let mut abort = Vec::new();
             write::error(&mut abort, "EXECABORT Transaction discarded because of previous errors.");
             let discard = b"*1\r\n$7\r\nDISCARD\r\n";
-            lane.send(&self.outbox, Expect::Replace(abort.into()), |out| out.extend_from_slice(discard));
+            let expect = if self.is_muted() { Expect::Swallow } else { Expect::Replace(abort.into()) };
+            lane.send(&self.outbox, expect, |out| out.extend_from_slice(discard));
             return Flow::Taken;
         }
         let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);

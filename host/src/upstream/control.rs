@@ -1,4 +1,5 @@
-//! The control connection: what has to be known of the server, asked with the `redis` crate. Not on the path of commands.
+//! The control connection: what has to be known of the server, asked with the `redis` crate. Not on the path of
+//! commands.
 
 use std::time::Duration;
 

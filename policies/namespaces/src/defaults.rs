@@ -9,8 +9,8 @@
 //! - The largest value is far above what such a value is, and far below what would hold up every other client of a
 //!   single-threaded server: it catches accidents.
 //! - `fallback_ttl_ms` is short where an old value misleads, since it applies when nothing is known about the market.
-//! - No one waits for a lease, and nothing is refreshed ahead: both make a client slower or a server busier, and are the
-//!   operator's to turn on.
+//! - No one waits for a lease, and nothing is refreshed ahead: both make a client slower or a server busier, and are
+//!   the operator's to turn on.
 
 use bellwether_sdk::{Apply, ClientTtl, MarketSource, Millis, Rule, SymbolSource, ValueCheck};
 
@@ -57,8 +57,8 @@ const NAMESPACES: [Namespace; 5] = [
         lease_ms: None,
         fail_safe_ms: Some(10 * SECOND),
     },
-    // OHLC history. `every-write`: a series that grows by ZADD loses nothing by being kept, for past bars do not change.
-    // No stale copies: they would double the largest values of all.
+    // OHLC history. `every-write`: a series that grows by ZADD loses nothing by being kept, for past bars do not
+    // change. No stale copies: they would double the largest values of all.
     Namespace {
         name: "fyntrix:historical",
         market_from_symbol: true,

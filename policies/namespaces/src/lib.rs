@@ -1,4 +1,5 @@
-//! The standard namespaces policy: a rule table from its settings, and the table a stock-market application starts with.
+//! The standard namespaces policy: a rule table from its settings, and the table a stock-market application starts
+//! with.
 //!
 //! It owns the table and its settings. It does not match keys (the host does, from the table) and knows no lifetimes
 //! but those that a rule carries (the ttl policy has the others).
@@ -14,9 +15,9 @@
 //! ```
 //!
 //! A new name adds a rule and needs a `prefix`; `enabled = false` takes one away; `defaults = false` at the top starts
-//! from an empty table. `json` at the top (`"refuse"`, `"warn"`, `"any"`) is the value check of every rule that does not
-//! say its own. Durations are milliseconds, and `"none"` takes an optional value away. The fields of a rule are those
-//! of `rule` in `wit/namespaces.wit`, except that its `value` is written `json` and its `market` in three fields:
+//! from an empty table. `json` at the top (`"refuse"`, `"warn"`, `"any"`) is the value check of every rule that does
+//! not say its own. Durations are milliseconds, and `"none"` takes an optional value away. The fields of a rule are
+//! those of `rule` in `wit/namespaces.wit`, except that its `value` is written `json` and its `market` in three fields:
 //!
 //! | field | takes |
 //! |---|---|

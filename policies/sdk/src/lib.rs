@@ -74,8 +74,9 @@
 //! ```
 //!
 //! `cargo test` runs the tests natively. `cargo component build --release --target wasm32-unknown-unknown` makes the
-//! component; plain `cargo build` for that target makes a module, which `wasm-tools component new` turns into the same. It
-//! exports its own role and imports nothing but the contract. Put it into the policy folder, and ask `bellwether check`.
+//! component; plain `cargo build` for that target makes a module, which `wasm-tools component new` turns into the same.
+//! It exports its own role and imports nothing but the contract. Put it into the policy folder, and ask `bellwether
+//! check`.
 //!
 //! # What a policy may count on
 //!

@@ -7,8 +7,8 @@ use crate::{Instant, MarketError, MarketSession};
 /// The session of `market` at `at`, as one could have known it at `known_at` (none: with everything known today).
 ///
 /// The sidecar answers from the policy set's market-hours policy, at most 16 times a decision, and only ttl policies
-/// may ask: a full policy is asked itself, and has no need to. Natively the answer is what [`testing::answer_sessions`](crate::testing::answer_sessions) was given, and
-/// [`MarketError::UnknownMarket`] without.
+/// may ask: a full policy is asked itself, and has no need to. Natively the answer is what
+/// [`testing::answer_sessions`](crate::testing::answer_sessions) was given, and [`MarketError::UnknownMarket`] without.
 ///
 /// # Errors
 ///

@@ -109,8 +109,8 @@ macro_rules! market_hours_policy {
     };
 }
 
-/// Exports a type that implements all three traits as a policy for all roles: `bellwether_sdk::full_policy!(MyPolicy);`,
-/// once per crate.
+/// Exports a type that implements all three traits as a policy for all roles:
+/// `bellwether_sdk::full_policy!(MyPolicy);`, once per crate.
 ///
 /// There is one policy and so one `configure` and one `describe`: those of its [`TtlPolicy`], the role that has inputs
 /// to declare.

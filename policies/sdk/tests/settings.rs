@@ -32,9 +32,8 @@ fn fields_are_read_by_kind() {
     check(
         r#"{ "number_ms": 5, "optional_ms": "none", "flag": true, "text": "a", "choice": "right",
              "at": "1970-01-01T00:00:01Z", "texts": { "k": "v" }, "rows": { "a": { "lead_ms": 0 }, "b": {} } }"#,
-        Ok(
-            r#"Some(5) Some(None) Some(true) Some("a") Some('r') Some(1000) [("k", "v")] [("a", Some(0)), ("b", None)]"#,
-        ),
+        Ok("Some(5) Some(None) Some(true) Some(\"a\") Some('r') Some(1000) [(\"k\", \"v\")] \
+             [(\"a\", Some(0)), (\"b\", None)]"),
     );
 }
 

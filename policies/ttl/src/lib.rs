@@ -26,9 +26,9 @@
 //! open_ttl_ms = 15_000
 //! ```
 //!
-//! A row serves the rule of its name; a row whose name begins with `:` serves the rules whose names end so; else the row
-//! with the longest name that is a prefix of the rule's namespace; else `default`. A new row is laid over the row that
-//! would have served it. The fields, each lifetime with a `…_reason` beside it for `bellwether explain`:
+//! A row serves the rule of its name; a row whose name begins with `:` serves the rules whose names end so; else the
+//! row with the longest name that is a prefix of the rule's namespace; else `default`. A new row is laid over the row
+//! that would have served it. The fields, each lifetime with a `…_reason` beside it for `bellwether explain`:
 //!
 //! | field | takes |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Patterns of KEYS, SCAN and CONFIG GET: `*`, `?`, `[a-z]`, `[^x]`, `\`. No recursion: a mismatch goes back to the last
-//! star.
+//! Patterns of KEYS, SCAN and CONFIG GET: `*`, `?`, `[a-z]`, `[^x]`, `\`. No recursion: a mismatch goes back to the
+//! last star.
 
 /// Whether all of `text` matches the pattern.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {

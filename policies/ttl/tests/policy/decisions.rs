@@ -149,7 +149,8 @@ fn a_new_row_stands_on_the_row_that_would_have_served_it() -> Result<(), String>
     let ten = "2026-11-23T10:00:00+05:30";
     let settings = r#"{ "namespaces": {
         "fyntrix:scores:daily": { "closed_ttl_ms": 1000 }, "fyntrix:scores": { "open_ttl_ms": 9000 },
-        "fyntrix:scores:persist": { "fixed_ttl_ms": 4000 }, "quotes": { "open_ttl_ms": 3000 }, "quotes:ask": { "open_ttl_ms": 2000 } } }"#;
+        "fyntrix:scores:persist": { "fixed_ttl_ms": 4000 }, "quotes": { "open_ttl_ms": 3000 },
+        "quotes:ask": { "open_ttl_ms": 2000 } } }"#;
     check_with(settings, "fyntrix:scores:daily", &mumbai(), ten, Expiry::After(9000))?;
     check_with(settings, "fyntrix:scores:persist", &mumbai(), ten, Expiry::After(4000))?;
     check_with(settings, "fyntrix:general:persist", &mumbai(), ten, Expiry::After(24 * HOUR))?;

@@ -1,0 +1,183 @@
+//! The command line: what each verb prints, where values come from, and how mistakes are told.
+
+use std::path::Path;
+use std::process::Output;
+
+use bellwether::config::SETTINGS;
+
+use crate::harness::policies::{empty_component, ttl};
+use crate::harness::{folder, run, run_with};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs with an environment: the exit code, and all that was printed holds what is expected.
+fn check(variables: &[(&str, &str)], args: &[&str], folder: &Path, code: i32, expect: &[&str]) -> Output {
+    let output = run_with(variables, args, folder);
+    let shown = format!("{variables:?} {args:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{shown}");
+    for expect in expect {
+        assert!(shown.contains(expect), "no {expect:?} in\n{shown}");
+    }
+    output
+}
+
+#[test]
+fn check_tells_what_each_policy_is() {
+    let digest = |bytes: &[u8]| {
+        use sha2::Digest;
+        sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let own = ttl(7);
+    let settings = b"[settings.namespaces.\"fyntrix:general\"]\nopen_ttl_ms = 5000";
+    let policies = folder(&[("ttl.wasm", &own), ("ttl.toml", settings)]);
+    let expect = [
+        "ttl\n  is         ttl 0.1.0: lifetimes by namespace and market phase".to_owned(),
+        format!("ttl.wasm, {} bytes", own.len()),
+        format!("digest     sha256:{}", digest(&own)),
+        "exports    bellwether:policy/ttl@0.1.0, bellwether:policy/lifecycle@0.1.0".to_owned(),
+        "imports    bellwether:policy/".to_owned(),
+        "settings   {\"namespaces\":{\"fyntrix:general\":{\"open_ttl_ms\":5000}}}".to_owned(),
+        "self-test  no cases are shipped beside it".to_owned(),
+        "from       part of this program".to_owned(),
+        "cases passed, each on a fresh and on a warm instance".to_owned(),
+        "fyntrix:scores:*:persist".to_owned(),
+        "ok: 3 policies, 10 rules".to_owned(),
+    ];
+    let expect: Vec<_> = expect.iter().map(String::as_str).collect();
+    check(&[], &["check", "--policy-folder", policies.path().to_str().unwrap()], policies.path(), 0, &expect);
+}
+
+#[test]
+fn check_tells_what_is_broken() {
+    let one = |files: &[(&str, &[u8])], expect: &str| {
+        let policies = folder(files);
+        let args = ["check", "--policy-folder", policies.path().to_str().unwrap()];
+        check(&[], &args, policies.path(), 1, &[expect]);
+    };
+    one(&[("other.wasm", &empty_component(""))], "REFUSED policy \"other\" (compile): exports none of");
+    one(
+        &[("ttl.toml", b"[settings]\nx = 1")],
+        "REFUSED policy \"ttl\" (configure): refused its settings: unknown setting",
+    );
+    one(&[("ttl.toml", b"nonsense = 1")], "policy \"ttl\" (read): ");
+    one(
+        &[("namespaces.toml", b"[settings.rules.a]\nprefix = \"a:\"\nttl_policy = \"b\"")],
+        "the policy set (assemble): rule \"a\": there is no policy \"b\" to decide",
+    );
+}
+
+#[test]
+fn the_strongest_source_wins() {
+    let nowhere = folder(&[("b.toml", b"redis_host = \"file\"\nworkers = 3\nclients_max = 5")]);
+    let file = nowhere.path().join("b.toml");
+    let file = file.to_str().unwrap();
+    let from_file = format!("clients_max = 5  # {file}");
+    check(
+        &[("REDIS_HOST", "general"), ("BELLWETHER_WORKERS", "4")],
+        &["config", "--config", file, "--workers", "7"],
+        nowhere.path(),
+        0,
+        &[
+            "redis_host = \"general\"  # environment REDIS_HOST",
+            "workers = 7  # flag",
+            &from_file,
+            "redis_port = 6379  # default",
+            "log_format = \"text\"  # default",
+        ],
+    );
+    let both = [("REDIS_HOST", "general"), ("BELLWETHER_REDIS_HOST", "own"), ("BELLWETHER_CONFIG", file)];
+    let own = "redis_host = \"own\"  # environment BELLWETHER_REDIS_HOST";
+    check(&both, &["config"], nowhere.path(), 0, &[own, &from_file, &format!("workers = 3  # {file}")]);
+}
+
+#[test]
+fn what_config_prints_is_a_configuration() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let variables = [("REDIS_PASSWORD", "the-secret"), ("BELLWETHER_CLIENT_PASSWORD", "the-secret-too")];
+    let upstream = "redis://user:the-third-secret@127.0.0.1:7000/3";
+    let args =
+        ["config", "--log", "info,bellwether::policy=debug", "--clock-offset", "-3d", "--policy-folder", "a \"b\" é"];
+    let whole = check(&variables, &args, nowhere.path(), 0, &["# environment REDIS_PASSWORD"]);
+    assert!(!text(&whole.stdout).contains("the-secret"), "{}", text(&whole.stdout));
+    let with_url = check(&[], &["config", "--upstream", upstream], nowhere.path(), 0, &["user"]);
+    assert!(!text(&with_url.stdout).contains("the-third-secret"), "{}", text(&with_url.stdout));
+
+    std::fs::write(nowhere.path().join("printed.toml"), &whole.stdout).unwrap();
+    let again = check(&variables, &["config", "--config", "printed.toml"], nowhere.path(), 0, &[]);
+    let values = |output: &Output| -> Vec<String> {
+        let printed = text(&output.stdout);
+        let set = printed.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        set.map(|line| line.rsplit_once("  # ").unwrap().0.to_owned()).collect()
+    };
+    assert_eq!(values(&whole), values(&again));
+    // A secret that is not shown is not set by what is printed, either.
+    std::fs::write(nowhere.path().join("printed.toml"), &with_url.stdout).unwrap();
+    for printed in [&whole, &with_url] {
+        let table: toml::Table = text(&printed.stdout).parse().unwrap();
+        assert!(!table.values().any(|value| value.to_string().contains("not shown")), "{}", text(&printed.stdout));
+        let shown: usize = SETTINGS.iter().filter(|setting| text(&printed.stdout).contains(setting.name)).count();
+        assert_eq!(shown, SETTINGS.len());
+    }
+}
+
+#[test]
+fn mistakes() {
+    let nowhere = folder(&[
+        ("unknown.toml", b"worker = 2"),
+        ("type.toml", b"workers = \"two\""),
+        ("broken.toml", b"workers = "),
+        ("range.toml", b"redis_port = 70000"),
+    ]);
+    let one = |args: &[&str], code: i32, expect: &str| drop(check(&[], args, nowhere.path(), code, &[expect]));
+    one(&["config", "--config", "unknown.toml"], 1, "there is no setting worker (unknown.toml); did you mean workers?");
+    one(&["config", "--config", "type.toml"], 1, "workers in type.toml is string; it takes an integer");
+    one(&["config", "--config", "broken.toml"], 1, "broken.toml is not TOML");
+    one(&["config", "--config", "range.toml"], 1, "redis_port (range.toml): \"70000\" is not ");
+    one(&["config", "--config", "absent.toml"], 1, "cannot read absent.toml");
+    one(&["serve", "--listen", "nowhere"], 1, "listen (flag): \"nowhere\" is not ");
+    one(&["serve", "--log", "a=b=c"], 1, "log: \"a=b=c\" is not a filter");
+    one(&["explain", "--at", "Monday", "GET", "a"], 1, "\"Monday\" is not an instant with its offset");
+    one(&["explain"], 64, "<COMMAND>");
+    one(&["no-such-verb"], 64, "no-such-verb");
+    one(&["serve", "--no-such-flag"], 64, "--no-such-flag");
+    one(&["config", "--worker", "2"], 64, "--workers");
+    one(&[], 64, "Usage: bellwether");
+    one(&["--help"], 0, "explain");
+    one(&["--version"], 0, "bellwether 0.1.0");
+}
+
+#[test]
+fn help_names_every_setting() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for verb in ["serve", "dev", "check", "explain", "market", "config"] {
+        let help = text(&check(&[], &[verb, "--help"], nowhere.path(), 0, &[]).stdout);
+        for setting in SETTINGS {
+            let flag = format!("--{} ", setting.name.replace('_', "-"));
+            assert!(help.contains(&flag), "{verb} --help has no {flag}");
+            assert!(setting.variable.is_empty() || help.contains(setting.variable), "{verb}: {}", setting.variable);
+        }
+    }
+}
+
+#[test]
+fn markets_are_listed() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let at = ["--at", "2026-11-23T10:00:00+05:30"];
+    let line = "XBOM          open            until Mon 2026-11-23 15:30:00 +05:30";
+    let list = text(&check(&[], &[&["market"], &at[..]].concat(), nowhere.path(), 0, &[line]).stdout);
+    for known in ["XNSE", "XNYS", "XNAS", "XLON", "XTKS", "XHKG", "XSHG", "XETR", "24/7"] {
+        let line = list.lines().find(|line| line.split(' ').next() == Some(known));
+        // State and title stand apart.
+        assert!(line.is_some_and(|line| line.get(66..67) == Some(" ")), "{known}: {line:?}");
+    }
+    let json = check(&[], &[&["market", "--json"], &at[..]].concat(), nowhere.path(), 0, &[]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), list.lines().count());
+    let shown = ["phase              open", "next regular open  Wed 2026-11-25 09:15:00 +05:30"];
+    check(&[], &[&["market", "XBOM"], &at[..]].concat(), nowhere.path(), 0, &shown);
+    let unknown = run(&["market", "XNYC"], nowhere.path());
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("unknown market; did you mean XNYS?"), "{}", text(&unknown.stderr));
+}
