@@ -149,7 +149,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
     let Setup { config, password, clock, mut route, facts, metrics, clients, mut current } = setup;
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
-    let policies = Policies::new(set, Arc::clone(&metrics), worker, config.unmatched_keys, config.non_utf8_keys);
+    let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
     Shared {
         worker,
         config,

@@ -106,6 +106,13 @@ impl Client {
         String::from_utf8_lossy(&self.reply()).trim_end().to_owned()
     }
 
+    /// The same, or None where the connection is closed.
+    pub fn try_ask(&mut self, line: &str) -> Option<String> {
+        let sent = self.try_send(&encoded(&line.split(' ').collect::<Vec<_>>()));
+        let reply = if sent { self.try_reply() } else { None };
+        reply.map(|reply| String::from_utf8_lossy(&reply).trim_end().to_owned())
+    }
+
     /// Whether nothing arrives for a moment.
     pub fn is_silent(&mut self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).unwrap();

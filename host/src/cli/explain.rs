@@ -62,8 +62,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let now = call.at()?;
     let reloader = call.reloader()?;
     let set = PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?;
-    let (unmatched, non_utf8) = (call.config.unmatched_keys, call.config.non_utf8_keys);
-    let mut policies = Policies::new(Arc::new(set), Arc::new(Metrics::default()), 0, unmatched, non_utf8);
+    let mut policies = Policies::new(Arc::new(set), Arc::new(Metrics::default()), 0, &call.config);
     writeln!(out, "command   {name}: {}", row.kind.label())?;
     writeln!(out, "now       {}", format::utc(now))?;
     for (index, key) in keys(&command, row) {

@@ -12,7 +12,7 @@ use lifetime::Lifetime;
 use set::{ClientExpiry, Set};
 
 use crate::command::{Command, Data, ExpireForm, KeyUse, Kind, Row};
-use crate::config::KeyChoice;
+use crate::config::{Config, KeyChoice};
 use crate::metrics::{Metrics, Outcome, RuleCounters};
 use crate::namespace::{Access, Apply, ClientTtl, Rule, RuleId, ValueCheck};
 use crate::policy::{Answer, Decider, PolicySet, Question};
@@ -27,6 +27,8 @@ pub struct Policies {
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
+    /// How far the sidecar's clock is ahead of the one that clients and the server live by.
+    clock_offset_ms: i64,
     /// When a value that is not JSON was last logged.
     not_json_logged_at: Option<i64>,
 }
@@ -97,15 +99,18 @@ const LOG_EVERY_MS: i64 = 1_000;
 
 impl Policies {
     /// A worker's policies of a generation.
-    pub fn new(
-        set: Arc<PolicySet>,
-        metrics: Arc<Metrics>,
-        worker: usize,
-        unmatched: KeyChoice,
-        non_utf8: KeyChoice,
-    ) -> Self {
+    pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
-        Self { decider: Decider::new(set), counters, metrics, worker, unmatched, non_utf8, not_json_logged_at: None }
+        Self {
+            decider: Decider::new(set),
+            counters,
+            metrics,
+            worker,
+            unmatched: config.unmatched_keys,
+            non_utf8: config.non_utf8_keys,
+            clock_offset_ms: config.clock_offset.ms,
+            not_json_logged_at: None,
+        }
     }
 
     /// The decisions themselves, for people who ask.
@@ -115,12 +120,11 @@ impl Policies {
 
     /// Says what becomes of a command with keys.
     pub fn decide<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
-        let restricted = self.decider.set().rules.is_restricted() || self.unmatched == KeyChoice::Refuse;
-        if restricted && let Some(refusal) = self.access(command, row) {
+        if let Some(refusal) = self.access(command, row) {
             return Plan::refused(refusal);
         }
         match row.kind {
-            Kind::Set(form) => match Set::read(form, command, now) {
+            Kind::Set(form) => match Set::read(form, command, self.server_now(now)) {
                 Some(set) => self.decide_set(set, form == crate::command::SetForm::SetNx, now),
                 None => Plan::as_it_came(),
             },
@@ -199,7 +203,8 @@ impl Policies {
     fn decide_expire<'a>(&mut self, command: &Command<'a>, form: ExpireForm, now: i64) -> Plan<'a> {
         let (Some(key), Some(text)) = (command.arg(1), command.arg(2)) else { return Plan::as_it_came() };
         // Not a number, or not in the future: the server refuses it, or removes the key.
-        let client = set::span_ms(form, text, now).and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+        let client = set::span_ms(form, text, self.server_now(now));
+        let client = client.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
         let Some(client) = client else { return Plan::as_it_came() };
         match self.rule_expiry(key, Some(client), now) {
             Ruling::Refused(refusal) => Plan::refused(refusal),
@@ -234,7 +239,7 @@ impl Policies {
         let client = match (option.eq_ignore_ascii_case(b"PERSIST"), set::expiry_option(option)) {
             (true, _) => None,
             (false, Some(form)) => {
-                let span = command.arg(3).and_then(|text| set::span_ms(form, text, now));
+                let span = command.arg(3).and_then(|text| set::span_ms(form, text, self.server_now(now)));
                 match span.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0 && command.args.len() == 4) {
                     Some(ms) => Some(ms),
                     None => return Plan::as_it_came(),
@@ -254,9 +259,17 @@ impl Policies {
         }
     }
 
-    /// The first key that the command may not touch.
-    fn access(&self, command: &Command<'_>, row: &Row) -> Option<String> {
+    /// The time at the server, which the instants in clients' commands are of: a shifted clock is the policies' alone.
+    fn server_now(&self, now: i64) -> i64 {
+        now.saturating_sub(self.clock_offset_ms)
+    }
+
+    /// Why the command may not be sent: the first key that it may not touch.
+    pub fn access(&self, command: &Command<'_>, row: &Row) -> Option<String> {
         let set = self.decider.set();
+        if !set.rules.is_restricted() && self.unmatched == KeyChoice::Forward {
+            return None;
+        }
         for keys in &row.keys {
             for key in keys.positions(command).filter_map(|index| command.arg(index)) {
                 let writes = keys.used() != KeyUse::Read;

@@ -2,6 +2,7 @@
 
 use super::lifetime::Lifetime;
 use crate::command::{Command, ExpireForm, SetForm};
+use crate::resp::parse_integer;
 use crate::resp::write::{self, Sink};
 
 /// A command of the SET family, read.
@@ -68,13 +69,10 @@ impl<'a> Set<'a> {
                 self.expiry = ClientExpiry::KeepTtl;
             } else {
                 let form = expiry_option(option)?;
-                let ms = span_ms(form, args.next()?, now)?;
+                let text = args.next()?;
+                let ms = span_ms(form, text, now).filter(|_| parse_integer(text) > Some(0))?;
                 // An instant in the past is allowed, and the key is gone at once.
-                self.expiry = match u64::try_from(ms) {
-                    Ok(ms) if ms > 0 => ClientExpiry::Ms(ms),
-                    _ if form.absolute => ClientExpiry::Ms(1),
-                    _ => return None,
-                };
+                self.expiry = ClientExpiry::Ms(u64::try_from(ms).unwrap_or(0).max(1));
             }
         }
         Some(self)
@@ -105,7 +103,7 @@ impl<'a> Set<'a> {
 ///
 /// None: not a number, or out of the server's range.
 pub fn span_ms(form: ExpireForm, text: &[u8], now: i64) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let number = parse_integer(text)?;
     let ms = if form.milliseconds { number } else { number.checked_mul(1000)? };
     if form.absolute {
         ms.checked_sub(now)
@@ -179,6 +177,10 @@ mod tests {
             "SET a b EX -1",
             "SET a b EX x",
             "SET a b EX 9223372036854775807",
+            "SET a b EX +5",
+            "SET a b EX 05",
+            "SET a b PXAT 0",
+            "SET a b EXAT -1",
             "SET a b EX 1 PX 1",
             "SET a b EX 1 KEEPTTL",
             "SET a b WHAT",

@@ -65,3 +65,37 @@ fn length_line(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, ()> {
         Some(_) => Err(()),
     }
 }
+
+/// An integer as the server reads arguments, in its one spelling: no blanks, no plus sign, no leading zeros.
+pub fn parse_integer(bytes: &[u8]) -> Option<i64> {
+    let spelled = match bytes.strip_prefix(b"-").unwrap_or(bytes) {
+        [b'0'] => bytes.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if spelled { std::str::from_utf8(bytes).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_integer;
+
+    #[test]
+    fn integers() {
+        for (text, expect) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-0", None),
+            ("+1", None),
+            ("01", None),
+            (" 1", None),
+            ("", None),
+            ("1.0", None),
+        ] {
+            assert_eq!(parse_integer(text.as_bytes()), expect, "{text}");
+        }
+    }
+}

@@ -77,10 +77,10 @@ impl Clients {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The lines of CLIENT LIST.
-    pub fn lines(&self, now: i64) -> String {
+    /// The lines of CLIENT LIST for the clients that `which` picks.
+    pub fn lines(&self, now: i64, which: impl Fn(&Client) -> bool) -> String {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().map(|client| client.line(now)).collect()
+        all.values().filter(|client| which(client)).map(|client| client.line(now)).collect()
     }
 
     /// Says how a client of a worker is ended. Once, before the first client.

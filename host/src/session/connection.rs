@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Flow, Muted, Session};
+use super::{Client, Flow, Muted, Session};
 use crate::command::{Command, Kind, Row};
-use crate::resp::{Protocol, write};
+use crate::resp::{Protocol, parse_integer, write};
 use crate::upstream::Expect;
 
 /// What clients may send before they have given the password.
@@ -124,8 +124,7 @@ impl Session {
             Some(b"2") => Protocol::Resp2,
             Some(b"3") => Protocol::Resp3,
             Some(other) => {
-                let number = std::str::from_utf8(other).ok().and_then(|text| text.parse::<i64>().ok());
-                let unsupported = number.map(|_| "NOPROTO unsupported protocol version");
+                let unsupported = parse_integer(other).map(|_| "NOPROTO unsupported protocol version");
                 return Err(unsupported.unwrap_or("ERR Protocol version is not an integer or out of range").into());
             }
         };
@@ -168,7 +167,7 @@ impl Session {
         if self.outbox.owed() > 0 {
             return Flow::Wait;
         }
-        let number = command.arg(1).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
+        let number = command.arg(1).and_then(parse_integer);
         let db = match number {
             None => {
                 self.answer(|out, _| write::error(out, "ERR value is not an integer or out of range"));
@@ -235,10 +234,7 @@ impl Session {
                 let line = self.client.line(self.shared.clock.now());
                 self.answer(|out, _| write::bulk(out, line.as_bytes()));
             }
-            "client|list" => {
-                let lines = self.shared.clients.lines(self.shared.clock.now());
-                self.answer(|out, _| write::bulk(out, lines.as_bytes()));
-            }
+            "client|list" => self.client_list(command),
             "client|no-evict" => {
                 let known = command
                     .arg(2)
@@ -262,6 +258,21 @@ impl Session {
             _ => return self.plain(command),
         }
         Flow::Taken
+    }
+
+    /// CLIENT LIST [ID id …]
+    fn client_list(&mut self, command: &Command<'_>) {
+        let ids: Option<Vec<_>> = command.rest(3).map(parse_integer).collect();
+        let by_id = command.arg(2).is_some_and(|option| option.eq_ignore_ascii_case(b"ID"));
+        let ids = match (command.args.len(), ids) {
+            (2, _) => Vec::new(),
+            (4.., Some(ids)) if by_id => ids,
+            (4.., None) if by_id => return self.answer(|out, _| write::error(out, "ERR Invalid client ID")),
+            _ => return self.refuse("ERR bellwether lists clients by ID, and not otherwise"),
+        };
+        let is_asked_for = |client: &Client| ids.is_empty() || ids.iter().any(|id| u64::try_from(*id) == Ok(client.id));
+        let lines = self.shared.clients.lines(self.shared.clock.now(), is_asked_for);
+        self.answer(|out, _| write::bulk(out, lines.as_bytes()));
     }
 
     fn client_reply(&mut self, command: &Command<'_>) {

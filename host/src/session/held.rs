@@ -160,7 +160,7 @@ impl Session {
         self.held.subscribing = true;
         lane.send_unanswered(|out| out.extend_from_slice(command.bytes));
         // Confirmations are not counted; when this is answered, they have all come.
-        lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+        lane.send(&self.outbox, Expect::Fence, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
         Flow::Taken
     }
 

@@ -134,8 +134,7 @@ impl Shared {
         let mut current = self.current.borrow_mut();
         if current.has_changed().unwrap_or(false) {
             let set = Arc::clone(&current.borrow_and_update());
-            let (unmatched, non_utf8) = (self.config.unmatched_keys, self.config.non_utf8_keys);
-            let policies = Policies::new(set, Arc::clone(&self.metrics), self.worker, unmatched, non_utf8);
+            let policies = Policies::new(set, Arc::clone(&self.metrics), self.worker, &self.config);
             *self.policies.borrow_mut() = policies;
         }
     }
@@ -208,7 +207,9 @@ impl Session {
         if let Some(idle) = &mut self.idle
             && idle.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(self.outbox.owed() > 0 && self.reset_idle());
+            // Who waits for something is not idle.
+            let waits = self.outbox.owed() > 0 || self.held.is_blocked(&self.outbox);
+            return Poll::Ready(waits && self.reset_idle());
         }
         if self.inbox.is_empty() && self.inbox.capacity() > BUFFER_KEPT_BYTES {
             self.inbox = BytesMut::new();
@@ -353,9 +354,7 @@ impl Session {
     fn known(&mut self, command: &Command<'_>, row: &Row, now: i64) -> Flow {
         match row.kind {
             Kind::Session => self.connection_command(command, row),
-            Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => {
-                self.transaction(command, row.kind)
-            }
+            Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => self.transaction(command, row),
             Kind::Subscribe if !self.held.in_transaction() => self.subscribe(command),
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
             Kind::Refused => {

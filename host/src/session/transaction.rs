@@ -2,18 +2,23 @@
 
 use super::held::Transaction;
 use super::{Flow, Session};
-use crate::command::{Command, Kind};
+use crate::command::{Command, Kind, Row};
 use crate::resp::write;
 use crate::upstream::Expect;
 
 // === impl Session ===
 
 impl Session {
-    pub(super) fn transaction(&mut self, command: &Command<'_>, kind: Kind) -> Flow {
-        match kind {
+    pub(super) fn transaction(&mut self, command: &Command<'_>, row: &Row) -> Flow {
+        match row.kind {
             Kind::Exec => self.exec(command),
             Kind::Multi if !self.held.in_transaction() => self.multi(command),
             Kind::Watch if !self.held.in_transaction() => {
+                let refusal = self.shared.policies.borrow().access(command, row);
+                if let Some(refusal) = refusal {
+                    self.refuse(&refusal);
+                    return Flow::Taken;
+                }
                 let Some(lane) = self.lane(true) else { return Flow::Wait };
                 self.held.watching = true;
                 lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));

@@ -20,6 +20,9 @@ pub enum Expect {
     Replace(Rc<[u8]>),
     /// No reply of the server: answer this when its turn comes.
     Local(Rc<[u8]>),
+    /// The reply of the PING behind a command that subscribes. An error that comes in place of that command's
+    /// confirmations is the client's, and the reply of the PING is still to come.
+    Fence,
     /// The reply of the lane's own opening: an error ends the lane.
     Opening,
 }
@@ -45,7 +48,7 @@ impl Expect {
     pub(super) fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
         match self {
             Self::Forward => outbox.push(bytes),
-            Self::Swallow | Self::Opening => {}
+            Self::Swallow | Self::Fence | Self::Opening => {}
             Self::SetNx => outbox.push(set_nx(bytes)),
             Self::Exec(slots) => match exec(bytes, slots, protocol) {
                 Some(reply) => outbox.push(&reply),
@@ -57,7 +60,7 @@ impl Expect {
 
     /// Whether the client waits for something.
     pub(super) fn is_answer(&self) -> bool {
-        !matches!(self, Self::Swallow | Self::Opening)
+        !matches!(self, Self::Swallow | Self::Fence | Self::Opening)
     }
 
     /// Whether the server sends a reply.

@@ -35,6 +35,8 @@ struct Shared {
     stalled: RefCell<Vec<Rc<Outbox>>>,
     /// Who receives what nobody asked for, on a pinned lane.
     listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
+    /// The command before the next fence has been answered.
+    before_fence_answered: Cell<bool>,
     /// The handle is gone.
     released: Cell<bool>,
     /// The task is gone.
@@ -81,6 +83,7 @@ impl Lane {
             waker: Cell::default(),
             stalled: RefCell::default(),
             listener: RefCell::default(),
+            before_fence_answered: Cell::new(false),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -197,7 +200,7 @@ impl Shared {
                 }
             } else {
                 finish(&mut run, bytes, from);
-                self.special(&entry, frame)?;
+                self.special(entry, frame)?;
             }
             from = end;
             if self.queue.borrow().front().is_some_and(|entry| !entry.expect.is_remote()) {
@@ -210,8 +213,19 @@ impl Shared {
         Ok(())
     }
 
-    fn special(&self, entry: &Entry, frame: &[u8]) -> Result<(), String> {
-        if entry.expect == Expect::Opening && frame.first() == Some(&reply::kind::ERROR) {
+    fn special(&self, entry: Entry, frame: &[u8]) -> Result<(), String> {
+        let refused = frame.first() == Some(&reply::kind::ERROR);
+        if entry.expect == Expect::Fence {
+            let answered = self.before_fence_answered.get();
+            self.before_fence_answered.set(refused && !answered);
+            if refused && !answered {
+                entry.outbox.push(frame);
+                entry.outbox.wake();
+                self.queue.borrow_mut().push_front(entry);
+                return Ok(());
+            }
+        }
+        if entry.expect == Expect::Opening && refused {
             let text = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
             return Err(format!("the server refused the connection: {text}"));
         }
@@ -254,6 +268,7 @@ impl Shared {
         if let Some((outbox, _)) = &*self.listener.borrow() {
             if let Some(PubSub::Confirmation { shard, count }) = expect::pub_sub(frame) {
                 outbox.set_subscriptions(shard, count);
+                self.before_fence_answered.set(true);
             }
             outbox.push(frame);
             outbox.wake();

@@ -1,8 +1,9 @@
 //! Single bits of strings.
 
+use crate::resp::parse_integer;
+
 use super::{
     call::{Call, Error, is},
-    number,
     strings::{self, STRING_BYTES_MAX},
 };
 
@@ -66,7 +67,7 @@ pub(super) fn bitcount(call: &mut Call<'_>) -> Result<(), Error> {
 
 /// The byte that a bit is in, and the bit in it; bits are counted from the highest.
 fn offset(arg: &[u8]) -> Result<(usize, u8), Error> {
-    number::parse_integer(arg)
+    parse_integer(arg)
         .and_then(|offset| usize::try_from(offset).ok())
         .filter(|offset| offset / 8 < STRING_BYTES_MAX)
         .map(|offset| (offset / 8, 0x80 >> (offset % 8)))

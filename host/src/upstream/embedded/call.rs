@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::resp::{Protocol, write};
+use crate::resp::{Protocol, parse_integer, write};
 
 use super::{keyspace::Keyspace, number, session::Session, store::Server};
 
@@ -215,7 +215,7 @@ impl Error {
 
 /// An integer.
 pub(super) fn integer(bytes: &[u8]) -> Result<i64, Error> {
-    number::parse_integer(bytes).ok_or(Error::INTEGER)
+    parse_integer(bytes).ok_or(Error::INTEGER)
 }
 
 /// A floating-point number.
@@ -225,7 +225,7 @@ pub(super) fn double(bytes: &[u8]) -> Result<f64, Error> {
 
 /// A count that is not negative.
 pub(super) fn count(bytes: &[u8]) -> Result<usize, Error> {
-    number::parse_integer(bytes).and_then(|count| usize::try_from(count).ok()).ok_or(Error::RANGE_POSITIVE)
+    parse_integer(bytes).and_then(|count| usize::try_from(count).ok()).ok_or(Error::RANGE_POSITIVE)
 }
 
 /// A count of members drawn at random; a negative one lets them repeat.

@@ -1,11 +1,10 @@
 //! Commands about the session: HELLO, AUTH, CLIENT, RESET, QUIT.
 
-use crate::resp::Protocol;
+use crate::resp::{Protocol, parse_integer};
 
 use super::{
     VERSION,
     call::{Call, Error, is, shown},
-    number,
     session::Session,
     transactions,
 };
@@ -160,7 +159,7 @@ fn version(protocol: Protocol) -> i64 {
 }
 
 fn protocol(arg: &[u8]) -> Result<Protocol, Error> {
-    match number::parse_integer(arg) {
+    match parse_integer(arg) {
         Some(2) => Ok(Protocol::Resp2),
         Some(3) => Ok(Protocol::Resp3),
         Some(_) => Err(Error::fixed("NOPROTO unsupported protocol version")),

@@ -28,17 +28,6 @@ const DECIMALS_SCALE: u128 = 100_000_000_000_000_000;
 const POWER_MAX: i32 = 19;
 /// Beyond it there is only overflow or nothing; the server's `long double` ends at 4932.
 const EXPONENT_MAX: i32 = 10_000;
-
-/// An integer in its one spelling: no blanks, no plus sign, no leading zeros.
-pub(super) fn parse_integer(bytes: &[u8]) -> Option<i64> {
-    let spelled = match bytes.strip_prefix(b"-").unwrap_or(bytes) {
-        [b'0'] => bytes.len() == 1,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if spelled { std::str::from_utf8(bytes).ok()?.parse().ok() } else { None }
-}
-
 /// A floating-point number, infinities included; neither NaN nor anything that over- or underflows.
 pub(super) fn parse_double(bytes: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(bytes).ok()?;
@@ -219,26 +208,7 @@ impl Extended {
 
 #[cfg(test)]
 mod tests {
-    use super::{add_decimals, double_text, parse_double, parse_integer};
-
-    #[test]
-    fn integers() {
-        for (text, expect) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-0", None),
-            ("+1", None),
-            ("01", None),
-            (" 1", None),
-            ("", None),
-            ("1.0", None),
-        ] {
-            assert_eq!(parse_integer(text.as_bytes()), expect, "{text}");
-        }
-    }
+    use super::{add_decimals, double_text, parse_double};
 
     #[test]
     fn doubles() {

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::{number, sorted_set::SortedSet};
+use super::sorted_set::SortedSet;
+use crate::resp::parse_integer;
 
 /// What one key holds.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ impl Value {
     /// The name OBJECT ENCODING gives: what the server would most likely use for this value.
     pub(super) fn encoding(&self) -> &'static str {
         match self {
-            Self::String(text) if number::parse_integer(text).is_some() => "int",
+            Self::String(text) if parse_integer(text).is_some() => "int",
             Self::String(text) if text.len() <= 44 => "embstr",
             Self::String(_) => "raw",
             Self::Hash(hash) if hash.is_packed() => "listpack",
@@ -326,6 +327,6 @@ impl Set {
     }
 
     pub(super) fn is_packed(&self) -> bool {
-        self.len() <= PACKED_INTEGERS_MAX && self.iter().all(|member| number::parse_integer(member).is_some())
+        self.len() <= PACKED_INTEGERS_MAX && self.iter().all(|member| parse_integer(member).is_some())
     }
 }
