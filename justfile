@@ -26,7 +26,7 @@ bench *flags:
 
 # The standard policies as components, by cargo-component (0.21.1), which has to be installed.
 components:
-    cargo component build --release --target wasm32-unknown-unknown -p market-hours-policy -p namespaces-policy -p ttl-policy
+    cargo component build --profile policy --target wasm32-unknown-unknown -p market-hours-policy -p namespaces-policy -p ttl-policy
 
 # The calendar data anew, from its pinned sources.
 calendars:

@@ -13,6 +13,7 @@ mod cli;
 mod command_table;
 mod drain;
 mod embedded;
+mod examples;
 mod explain;
 mod harness;
 mod hostile;

@@ -129,7 +129,7 @@ fn differs(reply: &Reply, with: With, got: &[u8], direct: Option<&Vec<u8>>) -> O
     (!same).then(|| format!("  expected {}\n  got      {}", shown(expect), shown(got)))
 }
 
-/// No client has been sent more than the conversation says: what each is sent next is the answer to a PING.
+/// No client is sent more than the conversation says.
 fn nothing_more(talk: &mut Talk<'_>) -> Result<(), String> {
     for (name, client) in &mut talk.clients {
         let rest = client.rest();

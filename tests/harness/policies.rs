@@ -26,6 +26,11 @@ pub fn hostile() -> &'static [u8] {
     COMPONENT.get_or_init(|| component(&module("hostile-policy")))
 }
 
+/// The component of `examples/first-policy`.
+pub fn first_policy() -> Vec<u8> {
+    component(&module("first-policy"))
+}
+
 /// The standard ttl component, built by itself; `build` makes its bytes, and nothing else, differ.
 pub fn ttl(build: usize) -> Vec<u8> {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();

@@ -89,15 +89,16 @@ fn no_swapped_reply() {
 }
 
 #[test]
-fn ten_thousand_commands_in_one_write() {
+fn twenty_thousand_commands_in_one_write() {
     let redis = Redis::start();
     let sidecar = Sidecar::serve(&redis, &[]);
+    // More than `client_pipeline_max`.
     for key in ["n", "fyntrix:general:n"] {
         let mut client = sidecar.client();
         let batch: Vec<u8> =
-            (0..5000).flat_map(|n| [encoded(&["INCR", key]), encoded(&["ECHO", &n.to_string()])].concat()).collect();
+            (0..10_000).flat_map(|n| [encoded(&["INCR", key]), encoded(&["ECHO", &n.to_string()])].concat()).collect();
         client.send(&batch);
-        for n in 0..5000_usize {
+        for n in 0..10_000_usize {
             let expect = (format!(":{}\r\n", n + 1), format!("${}\r\n{n}\r\n", n.to_string().len()));
             let got = (client.reply(), client.reply());
             let got = (String::from_utf8(got.0).unwrap(), String::from_utf8(got.1).unwrap());

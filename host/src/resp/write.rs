@@ -59,6 +59,19 @@ pub fn bulk_number(out: &mut impl Sink, value: impl itoa::Integer) {
     bulk(out, itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// A text for people, which RESP3 marks as such.
+pub fn verbatim(out: &mut impl Sink, protocol: Protocol, text: &str) {
+    if protocol == Protocol::Resp2 {
+        return bulk(out, text.as_bytes());
+    }
+    /// The four bytes stand before the text and are of its length.
+    const FORMAT: &[u8] = b"txt:";
+    number_line(out, b'=', FORMAT.len() + text.len());
+    out.put(FORMAT);
+    out.put(text.as_bytes());
+    out.put(b"\r\n");
+}
+
 /// An integer.
 pub fn integer(out: &mut impl Sink, value: i64) {
     number_line(out, b':', value);

@@ -50,12 +50,14 @@ impl Session {
                 Flow::Taken
             }
             "client|id" | "client|getname" | "client|info" | "client|list" => self.plain(command),
-            _ => {
-                let name = command.name().escape_ascii();
-                self.refuse(&format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"));
-                Flow::Taken
-            }
+            _ => self.refuse_queued(command),
         }
+    }
+
+    pub(super) fn refuse_queued(&mut self, command: &Command<'_>) -> Flow {
+        let name = command.name().escape_ascii();
+        self.refuse(&format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"));
+        Flow::Taken
     }
 
     fn auth(&mut self, command: &Command<'_>) {
@@ -232,7 +234,7 @@ impl Session {
             },
             "client|info" => {
                 let line = self.client.line(self.shared.clock.now());
-                self.answer(|out, _| write::bulk(out, line.as_bytes()));
+                self.answer(|out, protocol| write::verbatim(out, protocol, &line));
             }
             "client|list" => self.client_list(command),
             "client|no-evict" => {
@@ -272,7 +274,7 @@ impl Session {
         };
         let is_asked_for = |client: &Client| ids.is_empty() || ids.iter().any(|id| u64::try_from(*id) == Ok(client.id));
         let lines = self.shared.clients.lines(self.shared.clock.now(), is_asked_for);
-        self.answer(|out, _| write::bulk(out, lines.as_bytes()));
+        self.answer(|out, protocol| write::verbatim(out, protocol, &lines));
     }
 
     fn client_reply(&mut self, command: &Command<'_>) {

@@ -72,6 +72,11 @@ impl Held {
         self.blocking || self.monitoring || outbox.subscriptions() > 0
     }
 
+    /// Commands that subscribe or unsubscribe have been sent on the lane.
+    pub(super) fn is_subscribing(&self) -> bool {
+        self.subscribing
+    }
+
     /// The lane the session is on.
     pub(super) fn current(&self) -> Option<&Rc<Lane>> {
         match &self.lane {
@@ -104,7 +109,10 @@ impl Session {
             Some(On::Shared(lane, protocol, db)) if !pinned && (*protocol, *db) == (self.protocol, self.db) => {
                 return Some(Rc::clone(lane));
             }
-            Some(On::Pinned(lane, ..)) if pinned || owed || self.held.needs_pin(&self.outbox) => {
+            // One that was lost and held nothing is no reason to close.
+            Some(On::Pinned(lane, ..))
+                if (pinned && !lane.has_ended()) || owed || self.held.needs_pin(&self.outbox) =>
+            {
                 return Some(Rc::clone(lane));
             }
             _ if owed => return None,

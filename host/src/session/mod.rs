@@ -357,6 +357,7 @@ impl Session {
             Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => self.transaction(command, row),
             Kind::Subscribe if !self.held.in_transaction() => self.subscribe(command),
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
+            Kind::Subscribe => self.refuse_queued(command),
             Kind::Refused => {
                 let name = command.name().escape_ascii();
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));

@@ -3,13 +3,23 @@
 use super::held::Transaction;
 use super::{Flow, Session};
 use crate::command::{Command, Kind, Row};
-use crate::resp::write;
+use crate::resp::{Protocol, write};
 use crate::upstream::Expect;
 
 // === impl Session ===
 
 impl Session {
     pub(super) fn transaction(&mut self, command: &Command<'_>, row: &Row) -> Flow {
+        // In RESP2 the server refuses all of it to a connection that subscribes. Whether this one does is known once it
+        // has been answered.
+        if self.held.is_subscribing() && self.protocol == Protocol::Resp2 {
+            if self.outbox.owed() > 0 {
+                return Flow::Wait;
+            }
+            if self.outbox.subscriptions() > 0 {
+                return self.plain(command);
+            }
+        }
         match row.kind {
             Kind::Exec => self.exec(command),
             Kind::Multi if !self.held.in_transaction() => self.multi(command),

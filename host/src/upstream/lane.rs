@@ -259,7 +259,15 @@ impl Shared {
             _ => match &*self.listener.borrow() {
                 None => false,
                 Some((_, Listening::Monitor)) => self.queue.borrow().is_empty(),
-                Some((_, Listening::Messages)) => self.protocol == Protocol::Resp2 && expect::pub_sub(frame).is_some(),
+                Some((outbox, Listening::Messages)) if self.protocol == Protocol::Resp2 => {
+                    match expect::pub_sub(frame) {
+                        None => false,
+                        Some(PubSub::Confirmation { .. }) => true,
+                        // Without a subscription it is a reply that looks like one.
+                        Some(PubSub::Message) => outbox.subscriptions() > 0,
+                    }
+                }
+                Some((_, Listening::Messages)) => false,
             },
         }
     }

@@ -164,12 +164,8 @@ impl Reply<'_> {
 
     /// Text for people: verbatim in RESP3, a bulk string in RESP2.
     pub(super) fn text(&mut self, text: &str) {
-        match self.protocol {
-            Protocol::Resp2 => self.bulk(text.as_bytes()),
-            Protocol::Resp3 => {
-                write::Sink::put(self, format!("={}\r\ntxt:{text}\r\n", text.len() + 4).as_bytes());
-            }
-        }
+        let protocol = self.protocol;
+        write::verbatim(self, protocol, text);
     }
 }
 
