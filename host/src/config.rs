@@ -99,7 +99,7 @@ settings! {
     listen: SocketAddr = "127.0.0.1:6380";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
     admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
-    /// The server: redis://[user[:password]@]host[:port][/database], or `embedded` for the store inside this program.
+    /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.
     /// When it is set, the redis_… settings are not used.
     upstream: Option<Upstream> = "";
     /// Host of the Redis server.
