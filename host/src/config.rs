@@ -176,7 +176,7 @@ settings! {
     policy_hostcall_bytes_max: usize = "262144";
     /// Bytes of a component.
     policy_component_bytes_max: usize = "67108864";
-    /// Decisions after which a policy instance is replaced by a fresh one.
+    /// Decisions after which a policy instance is replaced by a fresh one. 1: every decision is made by a fresh one.
     policy_instance_calls_max: u32 = "100000";
     /// Decisions that each worker remembers.
     policy_memo_entries_max: usize = "65536";
