@@ -187,6 +187,9 @@ mod tests {
         check("XREAD COUNT 2 STREAMS a b 0 0", "a b");
         check("XREAD COUNT 2", "");
         check("SORT a BY x STORE d", "a d+");
+        check("SORT a BY store STORE d", "a d+");
+        check("SORT a STORE d BY store", "a d+");
+        check("SORT a BY store", "a");
         check("GEORADIUS a 1 2 3 km STORE d", "a d+");
         check("LCS a b", "a b");
         check("BITOP AND d a b", "d+ a b");

@@ -180,6 +180,10 @@ impl Policies {
 
     fn decide_create<'a>(&mut self, command: &Command<'a>, row: &Row, data: Data, now: i64) -> Plan<'a> {
         let mut plan = Plan::as_it_came();
+        // An expiry behind it would be for the key of that name in this database.
+        if row.name == "copy" && command.rest(3).any(|arg| arg.eq_ignore_ascii_case(b"DB")) {
+            return plan;
+        }
         let value_bytes = command.bytes.len() as u64;
         let largest = command.rest(2).map(<[u8]>::len).max().unwrap_or(0);
         let set = Rc::clone(self.decider.set());
