@@ -1,14 +1,25 @@
 //! Compiles the standard policies to components, so that `cargo run` is all it takes.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICIES: [&str; 3] = ["market-hours", "namespaces", "ttl"];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // As cargo's own error: what to type is not to be looked for in a backtrace.
+            println!("cargo::error={}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> anyhow::Result<()> {
     let host = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = host.parent().context("the host crate stands in a workspace")?;
     let out = PathBuf::from(variable("OUT_DIR")?);
