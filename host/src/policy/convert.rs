@@ -10,7 +10,9 @@ use super::bindings::ttl::bellwether::policy::market_hours as imported;
 use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::exports::bellwether::policy::ttl;
 use super::log::clean;
-use super::{Decision, Description, Expiry, Inputs, Market, MarketError, MarketSession, Phase, Transition};
+use super::{
+    Decision, Description, Expiry, Inputs, Market, MarketError, MarketSession, Phase, Span, SpecialDay, Transition,
+};
 use crate::command::Data;
 use crate::namespace::{Access, Apply, ClientTtl, MarketSource, Rule, SymbolMatch, SymbolRule, ValueCheck};
 
@@ -130,6 +132,31 @@ pub(super) fn transition_back(transition: Transition) -> imported::Transition {
     imported::Transition { at: transition.at, phase: phase_back(transition.phase) }
 }
 
+pub(super) fn special_day(day: exported::SpecialDay) -> anyhow::Result<SpecialDay> {
+    let span = |span: exported::Span| {
+        let (since, until) = (instant("since", span.since)?, instant("until", span.until)?);
+        Ok(Span { phase: phase(span.phase), since, until })
+    };
+    Ok(SpecialDay {
+        date: clean(&day.date, NAME_BYTES_MAX),
+        spans: day.spans.into_iter().map(span).collect::<anyhow::Result<_>>()?,
+        note: clean(&day.note, REASON_BYTES_MAX),
+        source: clean(&day.source, REASON_BYTES_MAX),
+        known_since: day.known_since.map(|at| instant("known-since", at)).transpose()?,
+    })
+}
+
+pub(super) fn special_day_back(day: SpecialDay) -> imported::SpecialDay {
+    let span = |span: Span| imported::Span { phase: phase_back(span.phase), since: span.since, until: span.until };
+    imported::SpecialDay {
+        date: day.date,
+        spans: day.spans.into_iter().map(span).collect(),
+        note: day.note,
+        source: day.source,
+        known_since: day.known_since,
+    }
+}
+
 pub(super) fn market(market: exported::Market) -> Market {
     Market {
         name: market.name,
@@ -138,6 +165,7 @@ pub(super) fn market(market: exported::Market) -> Market {
         time_zone: market.time_zone,
         covered_from: market.covered_from,
         horizon: market.horizon,
+        projected_from: market.projected_from,
     }
 }
 
@@ -149,6 +177,7 @@ pub(super) fn market_back(market: Market) -> imported::Market {
         time_zone: market.time_zone,
         covered_from: market.covered_from,
         horizon: market.horizon,
+        projected_from: market.projected_from,
     }
 }
 

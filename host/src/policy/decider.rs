@@ -10,7 +10,9 @@ use rustc_hash::FxHashMap;
 
 use super::instance::{Instance, Request, SharedInstance};
 use super::log::one_line;
-use super::{Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, Transition};
+use super::{
+    Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, SpecialDay, Transition,
+};
 use crate::command::Data;
 use crate::namespace::RuleId;
 
@@ -217,6 +219,19 @@ impl Decider {
         count: u32,
     ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
         self.with_market(start, |instance| instance.transitions(market, start, count))
+    }
+
+    /// The next special days of a market.
+    ///
+    /// # Errors
+    /// As [`Decider::session`].
+    pub fn special_days(
+        &mut self,
+        market: &str,
+        start: i64,
+        count: u32,
+    ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
+        self.with_market(start, |instance| instance.special_days(market, start, count))
     }
 
     /// Every market.

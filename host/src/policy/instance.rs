@@ -14,7 +14,7 @@ use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
 use super::engine::{Engine, Loaded, chain};
 use super::log::{Line, PolicyLog, clean};
-use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, Transition, convert};
+use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
 use crate::namespace::{Rule, SymbolRule};
 
@@ -203,6 +203,24 @@ impl Instance {
         })
     }
 
+    /// The next special days.
+    pub(super) fn special_days(
+        &mut self,
+        market: &str,
+        start: i64,
+        count: u32,
+    ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
+        let guest = self.market.take().context("it exports no market-hours")?;
+        let (answer, _) = self.measured(start, |store| {
+            guest.bellwether_policy_market_hours().call_special_days(store, market, start, count)
+        });
+        self.market = Some(guest);
+        Ok(match answer? {
+            Err(error) => Err(convert::market_error(error)),
+            Ok(list) => Ok(list.into_iter().map(convert::special_day).collect::<Result<_, _>>()?),
+        })
+    }
+
     /// Every market.
     pub(super) fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
         let guest = self.market.take().context("it exports no market-hours")?;
@@ -339,6 +357,20 @@ impl guest_market::Host for State {
         let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
         Ok(answer
             .map(|list| list.into_iter().map(convert::transition_back).collect())
+            .map_err(convert::market_error_back))
+    }
+
+    fn special_days(
+        &mut self,
+        market: String,
+        start: i64,
+        count: u32,
+    ) -> wasmtime::Result<Result<Vec<guest_market::SpecialDay>, types::MarketError>> {
+        self.host_call()?;
+        let answer = self.ask(|instance| instance.special_days(&market, start, count))?;
+        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
+        Ok(answer
+            .map(|list| list.into_iter().map(convert::special_day_back).collect())
             .map_err(convert::market_error_back))
     }
 

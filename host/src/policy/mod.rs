@@ -66,6 +66,26 @@ pub struct Transition {
     pub phase: Phase,
 }
 
+/// A day that is not as its weekday usually is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the contract documents every field")]
+pub struct SpecialDay {
+    pub date: String,
+    pub spans: Vec<Span>,
+    pub note: String,
+    pub source: String,
+    pub known_since: Option<i64>,
+}
+
+/// A span of one phase inside a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the contract documents every field")]
+pub struct Span {
+    pub phase: Phase,
+    pub since: i64,
+    pub until: i64,
+}
+
 /// One market that a policy knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the contract documents every field")]
@@ -76,6 +96,7 @@ pub struct Market {
     pub time_zone: String,
     pub covered_from: i64,
     pub horizon: i64,
+    pub projected_from: i64,
 }
 
 /// How long a key may live, as a policy says it.

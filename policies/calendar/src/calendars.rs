@@ -187,7 +187,7 @@ impl<'d> Calendars<'d> {
 
     fn describe(&self, row: &MarketRow<'d>) -> Result<Market<'d>, DataError> {
         let (calendar, clock) = self.data.calendar(row.calendar)?;
-        let (covered_from, horizon) = bounds(&calendar, &clock);
+        let [covered_from, projected_from, horizon] = bounds(&calendar, &clock);
         Ok(Market {
             name: row.name,
             aliases: row.aliases.clone(),
@@ -195,6 +195,7 @@ impl<'d> Calendars<'d> {
             time_zone: calendar.time_zone,
             covered_from: covered_from * MINUTE_MS,
             horizon: horizon * MINUTE_MS,
+            projected_from: projected_from * MINUTE_MS,
         })
     }
 }

@@ -111,6 +111,8 @@ pub struct Market<'a> {
     pub covered_from: i64,
     /// First instant after the data.
     pub horizon: i64,
+    /// First instant of what rests on rules carried past the published calendar; the horizon where nothing does.
+    pub projected_from: i64,
 }
 
 // === impl MarketError ===

@@ -246,8 +246,8 @@ impl Timeline {
     }
 }
 
-/// The first minute of a calendar's data and the first one after it.
-pub(crate) fn bounds(calendar: &Calendar<'_>, clock: &Clock) -> (i64, i64) {
+/// The first minute of a calendar's data, the first one that is projected, and the first one after it.
+pub(crate) fn bounds(calendar: &Calendar<'_>, clock: &Clock) -> [i64; 3] {
     let mut pass = clock.pass();
-    (pass.utc(calendar.day_bound(0)), pass.utc(calendar.day_bound(calendar.day_count)))
+    [0, calendar.published_days, calendar.day_count].map(|index| pass.utc(calendar.day_bound(index)))
 }

@@ -80,5 +80,6 @@ fn market(market: bellwether_calendar::Market<'_>) -> Market {
         time_zone: market.time_zone.to_owned(),
         covered_from: market.covered_from,
         horizon: market.horizon,
+        projected_from: market.projected_from,
     }
 }

@@ -19,7 +19,7 @@ pub mod host {
             }",
         generate_all,
         generate_unused_types: true,
-        skip: ["transitions", "markets"],
+        skip: ["transitions", "special-days", "markets"],
         additional_derives: [PartialEq, Eq],
     });
 }

@@ -3,7 +3,8 @@
 //! Each role repeats `configure` and `describe`, so that a policy of one role is one `impl` and nothing else.
 
 use crate::{
-    Decision, Description, Instant, Market, MarketError, MarketSession, Request, Rule, SymbolRule, Transition,
+    Decision, Description, Instant, Market, MarketError, MarketSession, Request, Rule, SpecialDay, SymbolRule,
+    Transition,
 };
 
 /// A policy that decides how long a key may live. Exported with [`ttl_policy!`](crate::ttl_policy).
@@ -82,6 +83,16 @@ pub trait MarketHoursPolicy: Sized {
     ///
     /// As [`MarketHoursPolicy::session_at`].
     fn transitions(&self, market: &str, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError>;
+
+    /// The next days that are not as their weekday usually is, from `start` on: at most `count`, at most 100. None, where
+    /// the policy does not say otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`MarketHoursPolicy::session_at`].
+    fn special_days(&self, _market: &str, _start: Instant, _count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+        Ok(Vec::new())
+    }
 
     /// Every market the policy knows, in order of name.
     fn markets(&self) -> Vec<Market>;

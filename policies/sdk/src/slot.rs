@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 pub use crate::bindings::{lifecycle, market_hours, namespaces, ttl};
 use crate::{
     Decision, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, NamespacesPolicy, Request,
-    Rule, SymbolRule, Transition, TtlPolicy,
+    Rule, SpecialDay, SymbolRule, Transition, TtlPolicy,
 };
 
 /// A component: the type that a macro exports, standing before the author's policy.
@@ -74,6 +74,10 @@ impl<S: Slot<Policy: MarketHoursPolicy>> market_hours::exports::bellwether::poli
 
     fn transitions(market: String, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
         S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.transitions(&market, start, count))
+    }
+
+    fn special_days(market: String, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.special_days(&market, start, count))
     }
 
     fn markets() -> Vec<Market> {
