@@ -1,50 +1,53 @@
 //! The public questions, and which market has which calendar.
 //!
-//! The year around the first instant that is asked of a calendar is laid out then and kept: some 3 to 8 KiB. Only where
-//! that does not hold the answer, the whole calendar is: 60 KiB, at most 140.
+//! The year around the first instant that is asked of a market is laid out then and kept: some 3 to 8 KiB. Only where
+//! that does not hold the answer, all days of the market are: 60 KiB, at most 140.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::{
-    DataError, Market, MarketError, MarketSession, Transition,
-    data::{Data, MarketRow, fnv1a},
-    table::{MINUTE_MS, Table, bounds},
+    CalendarData, DataError, Market, MarketError, MarketSession, OverrideError, Span, SpecialDay, Transition,
+    data::{Data, MarketRow, fnv1a, fnv1a_on},
+    date,
+    layer::Layer,
+    overrides::{Override, What},
+    schedule::{Origin, Schedule},
+    table::{Answer, MINUTE_MS, Table, outside},
 };
 
 /// Every market of one data file.
 pub struct Calendars<'d> {
     data: Data<'d>,
-    /// All names and aliases in order of their hash: numbers are found several times faster than texts.
-    names: Vec<Name<'d>>,
-    /// One for each calendar.
+    /// Whether the layers over the reference are laid out.
+    overlay: bool,
+    /// As the operator wrote them.
+    overrides: Vec<Override>,
+    /// The data's own version, and what of it is left out or said over it.
+    version: String,
+    /// One for each market.
     tables: Vec<Tables>,
 }
 
-/// What has been laid out of a calendar. None inside: its bytes are broken, which only unverified data can be.
+/// What has been laid out of a market. None inside: its bytes are broken, which only unverified data can be.
 #[derive(Default)]
 struct Tables {
     year: OnceLock<Option<Table>>,
     whole: OnceLock<Option<Table>>,
 }
 
-/// A name or an alias, and the index of its market.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name<'d> {
-    hash: u64,
-    text: &'d str,
-    market: usize,
-}
-
-static EMBEDDED: &[u8] = include_bytes!("../data/calendars.bin");
-
 /// How much is laid out around an instant: to answer, the last close and the next opening must be among it. The longest
 /// closure since 2000 is that of Athens in 2015, five weeks.
 const DAYS_BEFORE: usize = 60;
 const DAYS_AFTER: usize = 300;
-/// The contract's limit for the answer of [`Calendars::transitions`].
+/// The contract's limits for the answers of [`Calendars::transitions`] and [`Calendars::special_days`].
 const TRANSITIONS_MAX: usize = 1000;
-/// All tables of a file together; the embedded ones have 4 MiB.
+const SPECIAL_DAYS_MAX: usize = 100;
+/// All tables of a file together; the embedded ones have 6 MiB.
 const TABLES_BYTES_MAX: usize = 64 << 20;
+/// Every one is looked at for every day that is laid out.
+const OVERRIDES_MAX: usize = 256;
+const OVERRIDE_DAYS_MAX: i64 = 366;
 
 impl Calendars<'static> {
     /// The data this crate was built with. Cheap: calendars are read when they are asked for.
@@ -52,33 +55,76 @@ impl Calendars<'static> {
     /// # Errors
     /// None with the data as it was released: the tests verify it.
     pub fn embedded() -> Result<Self, DataError> {
-        Calendars::open(EMBEDDED)
+        Calendars::new(CalendarData::embedded()?)
     }
 }
 
 impl<'d> Calendars<'d> {
-    /// Data from elsewhere, such as an operator's file. Everything in it is verified, which takes milliseconds; after
-    /// that no question can fail for the data's sake.
+    /// The calendars of some data. Cheap: each is read when it is asked for, and one that is broken is unknown then.
     ///
     /// # Errors
-    /// The first thing found wrong with the bytes.
-    pub fn from_bytes(bytes: &'d [u8]) -> Result<Self, DataError> {
-        let calendars = Calendars::open(bytes)?;
-        calendars.data.verify()?;
+    /// The first thing found wrong with the data's own parts.
+    pub fn new(data: &'d CalendarData) -> Result<Self, DataError> {
+        let data = Data::open(data)?;
+        let (tables, version) = (empty_tables(&data), data.version.to_owned());
+        Ok(Calendars { data, overlay: true, overrides: Vec::new(), version, tables })
+    }
+
+    /// Lays out every day of every market and forgets it again, which takes some 20 ms. After that no question can fail
+    /// for the data's sake.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn verify(&self) -> Result<(), DataError> {
         let mut tables_bytes = 0;
-        for index in 0..calendars.data.calendar_count() {
-            tables_bytes += calendars.build_table(index, None)?.size_bytes();
+        for row in &self.data.markets {
+            let schedule = self.schedule(row, None)?;
+            tables_bytes += Table::build(&schedule, &schedule.days)?.size_bytes();
             if tables_bytes > TABLES_BYTES_MAX {
-                return Err(DataError::OutOfRange("number of sessions of all calendars"));
+                return Err(DataError::OutOfRange("number of sessions of all markets"));
             }
         }
-        Ok(calendars)
+        Ok(())
+    }
+
+    /// Without the layers over the reference: no phases but open and break, no corrections, and only the markets that
+    /// the reference has. For comparing with it.
+    #[must_use]
+    pub fn without_overlay(self) -> Self {
+        let version = format!("{}+reference", self.data.version);
+        Calendars { overlay: false, version, tables: empty_tables(&self.data), ..self }
+    }
+
+    /// With an operator's lines over the data: `MARKET open|closed|halted DATE [HH:MM-HH:MM] [# why]`.
+    ///
+    /// `XNSE closed 2026-12-03` leaves out the sessions of that date, `XNSE open 2026-12-03` gives it those that its
+    /// weekday usually has, `XNSE open 2026-12-06 11:45-12:40` opens that window of the date, by the market's clock, and
+    /// leaves the rest of the day as it was. A date may be several, `2026-12-03..2026-12-05`. A window wins over a day; of two
+    /// windows, and of two days, the later line wins. What is said of an exchange holds for its segments (`XNSE` for
+    /// `XNSE.derivatives`), unless something is said of them. At most 256 lines of at most 366 days each.
+    ///
+    /// # Errors
+    /// The first line that is not written so, or names a market or a day that the data does not have.
+    pub fn with_overrides<T: AsRef<str>>(self, lines: &[T]) -> Result<Self, OverrideError> {
+        if lines.is_empty() {
+            return Ok(self);
+        }
+        let mut overrides = Vec::with_capacity(lines.len());
+        for line in lines {
+            overrides.push(self.read_override(line.as_ref())?);
+        }
+        if let Some(line) = overrides.get(OVERRIDES_MAX) {
+            return Err(line.refused(format!("there are at most {OVERRIDES_MAX} overrides")));
+        }
+        let digest = lines.iter().fold(0, |digest, line| fnv1a_on(fnv1a_on(digest, line.as_ref().as_bytes()), b"\n"));
+        let version = format!("{}+override.{:08x}", self.version, digest >> 32);
+        Ok(Calendars { overrides, version, tables: empty_tables(&self.data), ..self })
     }
 
     /// The session of a market at an instant.
     ///
-    /// `known_at` leaves out what was announced after that instant. The calendars themselves are undated, so that all
-    /// of it counts as known at any time.
+    /// `known_at` leaves out what was announced after that instant. The reference and an operator's overrides are
+    /// undated, so that all of them counts as known at any time.
     ///
     /// # Errors
     /// `UnknownMarket`; `BeyondHorizon` before the first and after the last instant of the data.
@@ -86,20 +132,25 @@ impl<'d> Calendars<'d> {
         &'a self,
         market: &'a str,
         at: i64,
-        _known_at: Option<i64>,
+        known_at: Option<i64>,
     ) -> Result<MarketSession<'a>, MarketError> {
-        let answer = self.ask(market, at, |table| table.at(at))?;
+        let Answer { phase, since, until, next_open, next_regular_open, previous_close, horizon, projected } =
+            match known_at {
+                None => self.ask(market, at, |table| table.at(at))?,
+                Some(known_at) => self.ask_as_known(market, at, known_at)?,
+            };
+        let data_version = &self.version;
         Ok(MarketSession {
             market,
-            phase: answer.phase,
-            since: answer.since,
-            until: answer.until,
-            next_open: answer.next_open,
-            next_regular_open: answer.next_regular_open,
-            previous_close: answer.previous_close,
-            horizon: answer.horizon,
-            projected: answer.projected,
-            data_version: self.data.version,
+            phase,
+            since,
+            until,
+            next_open,
+            next_regular_open,
+            previous_close,
+            horizon,
+            projected,
+            data_version,
         })
     }
 
@@ -112,34 +163,48 @@ impl<'d> Calendars<'d> {
         self.ask(market, start, |table| table.after(start, count))
     }
 
-    /// Every market, in order of name.
-    pub fn markets(&self) -> Vec<Market<'d>> {
-        self.data.markets.iter().filter_map(|row| self.describe(row).ok()).collect()
+    /// The next days from the date of `start` on that are not as their weekday usually is, with who says so: at most
+    /// `count`, at most 100.
+    ///
+    /// # Errors
+    /// As [`Calendars::session_at`].
+    pub fn special_days(&self, market: &str, start: i64, count: u32) -> Result<Vec<SpecialDay<'_>>, MarketError> {
+        let (_, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
+        let broken = |_| MarketError::UnknownMarket;
+        let schedule = self.schedule(row, None).map_err(broken)?;
+        let [covered_from, _, horizon] = schedule.bounds();
+        let minute = start.div_euclid(MINUTE_MS);
+        if let Some(bound) = outside(minute, &(covered_from..horizon)) {
+            return Err(MarketError::BeyondHorizon(bound));
+        }
+        let mut first = schedule.first_day_ending_after(minute);
+        let mut found = Vec::new();
+        let count = SPECIAL_DAYS_MAX.min(count as usize);
+        while found.len() < count && first < schedule.days.end {
+            let range = first..(first + DAYS_AFTER).min(schedule.days.end);
+            let missing = count - found.len();
+            for (index, origin) in schedule.special(&range).map_err(broken)?.into_iter().take(missing) {
+                found.push(self.special_day(&schedule, index, &origin).map_err(broken)?);
+            }
+            first = range.end;
+        }
+        Ok(found)
     }
 
-    /// The version of the data, as its publisher names it.
-    pub fn data_version(&self) -> &'d str {
-        self.data.version
+    /// Every market, in order of name.
+    pub fn markets(&self) -> Vec<Market<'d>> {
+        let known = self.data.markets.iter().filter(|row| self.overlay || !row.own);
+        known.filter_map(|row| self.describe(row).ok()).collect()
+    }
+
+    /// The version of the data, as its publisher names it, and what of it is left out or said over it.
+    pub fn data_version(&self) -> &str {
+        &self.version
     }
 
     /// Where the facts come from and under which licence.
     pub fn notice(&self) -> &'d str {
         self.data.notice
-    }
-
-    fn open(bytes: &'d [u8]) -> Result<Self, DataError> {
-        let data = Data::open(bytes)?;
-        let mut names = Vec::with_capacity(data.markets.len() * 2);
-        for (index, row) in data.markets.iter().enumerate() {
-            names.push(Name::new(row.name, index));
-            names.extend(row.aliases.iter().map(|alias| Name::new(alias, index)));
-        }
-        names.sort_unstable();
-        if names.windows(2).any(|pair| matches!(pair, [one, other] if one.text == other.text)) {
-            return Err(DataError::Duplicate("market"));
-        }
-        let tables = (0..data.calendar_count()).map(|_| Tables::default()).collect();
-        Ok(Calendars { data, names, tables })
     }
 
     /// Asks the year's table of a market, and the whole one where that is there already or the year does not say.
@@ -149,59 +214,144 @@ impl<'d> Calendars<'d> {
         at: i64,
         question: impl Fn(&Table) -> Result<Option<T>, i64>,
     ) -> Result<T, MarketError> {
-        let calendar = self.find(market).ok_or(MarketError::UnknownMarket)?;
-        let tables = self.tables.get(calendar).ok_or(MarketError::UnknownMarket)?;
+        let (index, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
+        let tables = self.tables.get(index).ok_or(MarketError::UnknownMarket)?;
+        let build = |at: Option<i64>| self.build_table(row, at, None).ok();
         if tables.whole.get().is_none() {
-            let year = tables.year.get_or_init(|| self.build_table(calendar, Some(at)).ok());
+            let year = tables.year.get_or_init(|| build(Some(at)));
             let answer = year.as_ref().map_or(Ok(None), &question).map_err(MarketError::BeyondHorizon)?;
             if let Some(answer) = answer {
                 return Ok(answer);
             }
         }
-        let whole = tables.whole.get_or_init(|| self.build_table(calendar, None).ok());
+        let whole = tables.whole.get_or_init(|| build(None));
         let answer = whole.as_ref().map_or(Ok(None), question).map_err(MarketError::BeyondHorizon)?;
         answer.ok_or(MarketError::UnknownMarket)
     }
 
-    /// The index of a market's calendar.
-    fn find(&self, market: &str) -> Option<usize> {
+    /// A session as one could have known it: laid out for this one answer, unless all of it was known by then.
+    fn ask_as_known(&self, market: &str, at: i64, known_at: i64) -> Result<Answer, MarketError> {
+        let (_, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
+        let schedule = self.schedule(row, Some(known_at)).map_err(|_| MarketError::UnknownMarket)?;
+        if !schedule.layer.has_later_than(known_at) {
+            return self.ask(market, at, |table| table.at(at));
+        }
+        for around in [Some(at), None] {
+            let table = self.build_table(row, around, Some(known_at)).map_err(|_| MarketError::UnknownMarket)?;
+            if let Some(answer) = table.at(at).map_err(MarketError::BeyondHorizon)? {
+                return Ok(answer);
+            }
+        }
+        Err(MarketError::UnknownMarket)
+    }
+
+    /// A market by its name or an alias, with its index.
+    fn find(&self, market: &str) -> Option<(usize, &MarketRow<'d>)> {
         let hash = fnv1a(market.as_bytes());
-        let first = self.names.partition_point(|name| name.hash < hash);
-        let mut equal = self.names.iter().skip(first).take_while(|name| name.hash == hash);
-        let name = equal.find(|name| name.text == market)?;
-        self.data.markets.get(name.market).map(|row| row.calendar)
+        let first = self.data.names.partition_point(|name| name.hash < hash);
+        let index = self.data.names.get(first).filter(|name| name.text == market)?.market;
+        self.data.markets.get(index).filter(|row| self.overlay || !row.own).map(|row| (index, row))
+    }
+
+    fn schedule<'a>(&'a self, row: &MarketRow<'d>, known_at: Option<i64>) -> Result<Schedule<'a>, DataError> {
+        let (calendar, clock) = self.data.calendar(row.calendar)?;
+        let (mut days, mut published, mut layer) = (0..calendar.day_count, calendar.published_days, Layer::default());
+        if self.overlay {
+            days = row.skipped_days..row.skipped_days.saturating_add(row.day_count);
+            published = row.skipped_days.saturating_add(row.published_days);
+            layer = Layer::decode(row.layer, &calendar, &self.data.profiles)?;
+        }
+        if days.end > calendar.day_count || published > days.end {
+            return Err(DataError::OutOfRange("days of a market"));
+        }
+        let own = |line: &&Override| line.market == row.name;
+        let whole = self.overrides.iter().filter(|line| is_segment(row.name, &line.market));
+        let overrides = whole.chain(self.overrides.iter().filter(own)).collect();
+        let profiles = &self.data.profiles;
+        Ok(Schedule { calendar, clock, profiles, layer, overrides, days, projected_from: published, known_at })
     }
 
     /// Lays out the year around an instant, or everything.
-    fn build_table(&self, calendar: usize, around: Option<i64>) -> Result<Table, DataError> {
-        let (calendar, clock) = self.data.calendar(calendar)?;
+    fn build_table(&self, row: &MarketRow<'d>, around: Option<i64>, known_at: Option<i64>) -> Result<Table, DataError> {
+        let schedule = self.schedule(row, known_at)?;
         let range = match around {
             Some(at) => {
-                let day = calendar.nearest_day(at.div_euclid(MINUTE_MS));
-                day.saturating_sub(DAYS_BEFORE)..(day + DAYS_AFTER).min(calendar.day_count)
+                let day = schedule.day_of(at.div_euclid(MINUTE_MS));
+                let Range { start, end } = schedule.days;
+                day.saturating_sub(DAYS_BEFORE).max(start)..(day + DAYS_AFTER).min(end)
             }
-            None => 0..calendar.day_count,
+            None => schedule.days.clone(),
         };
-        Table::build(&calendar, &clock, &self.data.profiles, range)
+        Table::build(&schedule, &range)
     }
 
     fn describe(&self, row: &MarketRow<'d>) -> Result<Market<'d>, DataError> {
-        let (calendar, clock) = self.data.calendar(row.calendar)?;
-        let [covered_from, projected_from, horizon] = bounds(&calendar, &clock);
+        let schedule = self.schedule(row, None)?;
+        let [covered_from, projected_from, horizon] = schedule.bounds();
         Ok(Market {
             name: row.name,
-            aliases: row.aliases.clone(),
+            aliases: self.aliases(row),
             title: row.title,
-            time_zone: calendar.time_zone,
+            time_zone: self.data.calendar(row.calendar)?.0.time_zone,
             covered_from: covered_from * MINUTE_MS,
             horizon: horizon * MINUTE_MS,
             projected_from: projected_from * MINUTE_MS,
         })
     }
+
+    /// A market's other names, in order.
+    fn aliases(&self, row: &MarketRow<'d>) -> Vec<&'d str> {
+        let mut aliases: Vec<&'d str> = Vec::new();
+        for name in self.data.names.iter().filter(|name| name.text != row.name) {
+            if self.data.markets.get(name.market).is_some_and(|market| market.name == row.name) {
+                aliases.insert(aliases.partition_point(|alias| *alias < name.text), name.text);
+            }
+        }
+        aliases
+    }
+
+    fn special_day<'a>(
+        &'a self,
+        schedule: &Schedule<'a>,
+        index: usize,
+        origin: &Origin<'a>,
+    ) -> Result<SpecialDay<'a>, DataError> {
+        let spans = schedule.spans(&(index..index + 1))?.into_iter();
+        let spans =
+            spans.map(|span| Span { phase: span.phase, since: span.from * MINUTE_MS, until: span.to * MINUTE_MS });
+        let text = |number: usize| self.data.texts.get(number).copied().unwrap_or_default();
+        let (note, source, known_since) = match origin {
+            Origin::Override(line) => (line.note.as_str(), "an override in the settings", None),
+            Origin::Fact(fact) => (text(fact.note), text(fact.source), Some(fact.known_since())),
+            Origin::Reference => ("", self.data.reference, None),
+        };
+        Ok(SpecialDay { date: date::text(schedule.date(index)), spans: spans.collect(), note, source, known_since })
+    }
+
+    /// Reads an operator's line and finds what it speaks of.
+    fn read_override(&self, line: &str) -> Result<Override, OverrideError> {
+        let mut line = Override::parse(line)?;
+        let Some((_, row)) = self.find(&line.market) else {
+            return Err(line.refused("there is no market of this name"));
+        };
+        line.market = row.name.to_owned();
+        let days_max = if line.what == What::Closed || line.what == What::Usual { OVERRIDE_DAYS_MAX } else { 31 };
+        if line.last_day - line.first_day >= days_max {
+            return Err(line.refused(format!("a line is of at most {days_max} days")));
+        }
+        let schedule = self.schedule(row, None).map_err(|error| line.refused(error.to_string()))?;
+        match schedule.refusal(&line).map_err(|error| line.refused(error.to_string()))? {
+            Some(reason) => Err(line.refused(reason)),
+            None => Ok(line),
+        }
+    }
 }
 
-impl<'d> Name<'d> {
-    fn new(text: &'d str, market: usize) -> Self {
-        Name { hash: fnv1a(text.as_bytes()), text, market }
-    }
+fn empty_tables(data: &Data<'_>) -> Vec<Tables> {
+    data.markets.iter().map(|_| Tables::default()).collect()
+}
+
+/// Whether `market` is a segment of `whole`, as `XNSE.derivatives` is of `XNSE`.
+fn is_segment(market: &str, whole: &str) -> bool {
+    market.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.'))
 }

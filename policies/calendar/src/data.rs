@@ -1,23 +1,32 @@
 //! The layout of the data file, checked on the way in.
 //!
-//! It owns the order of things in the file and its limits; what a calendar's own bytes mean is in `days` and `clock`.
-//! A second layer of cited facts will be a section of its own: a row of it says of a market and a day which profile
-//! holds instead, since when that was known and by what source; `Calendar::lay_out` is where it goes on top.
+//! It owns the order of things in the file and its limits; what a calendar's own bytes mean is in `days` and `clock`,
+//! what a market's are in `layer`.
 //!
 //! ```text
-//! file      = "BWCAL" format:u8 checksum:u64-little-endian body       checksum: FNV-1a 64 of the body
-//! body      = version:text notice:text clocks:sized profiles:sized calendars:sized markets:sized
+//! file      = "BWCAL" format:u8 checksum:u64-little-endian length:u32-little-endian packed
+//!                                                                     checksum: FNV-1a 64 of the body; packed: the
+//!                                                                     body, of so many bytes, as an LZ4 block
+//! body      = version:text notice:text reference:text
+//!             clocks:sized profiles:sized calendars:sized texts:sized names:sized markets:sized
 //! clocks    = n { sized: offset:s n { step offset:s } }               UTC offsets; step: UTC minutes since the last
 //! profiles  = n { n { phase start:s length } }                        start: minutes from the last end, or midnight
 //! calendars = n { sized: zone:text clock day-start:s first-day days published-days eras closed special }
 //! eras      = n { step×7+weekday profile }                            step: days since the last era
 //! closed    = n { step }                                              days without their usual session
 //! special   = n { step profile }                                      days with another than their usual profile
-//! markets   = n { name:text title:text n { alias:text } calendar }    in order of name
+//! texts     = n { text }                                              what layers say; number 0 is empty
+//! names     = n { name:text market }                                  and aliases, in order of their FNV-1a 64
+//! markets   = n { name title:text calendar own skipped days published layer:sized }
+//!                                                                     in order of name, each by number; own: 1 where the reference
+//!                                                                     has no such market; days: of the calendar's,
+//!                                                                     after so many skipped
+//! layer     = n { known weekdays from days old new } n { step known profile note source }
+//!                                                                     see `layer`
 //! ```
 //! Numbers are LEB128 of at most 32 bits, `:s` zigzag; `text` and `sized` begin with their length in bytes.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use crate::{
     clock::Clock,
@@ -46,65 +55,133 @@ pub enum DataError {
     Duplicate(&'static str),
 }
 
+/// The bytes of a data file, unpacked.
+///
+/// ```
+/// use bellwether_calendar::{CalendarData, Calendars};
+///
+/// assert!(CalendarData::read(b"something else").is_err());
+/// let calendars = Calendars::new(CalendarData::embedded()?)?;
+/// assert!(calendars.markets().len() > 71);
+/// # Ok::<(), bellwether_calendar::DataError>(())
+/// ```
+pub struct CalendarData {
+    body: Vec<u8>,
+}
+
 /// The parts of a data file. Calendars and clocks stay bytes until one is asked for.
 pub(crate) struct Data<'d> {
     pub(crate) version: &'d str,
     pub(crate) notice: &'d str,
+    /// Who says what no layer says.
+    pub(crate) reference: &'d str,
     pub(crate) profiles: Profiles,
+    pub(crate) texts: Vec<&'d str>,
+    /// Numbers are found several times faster than texts.
+    pub(crate) names: Vec<Name<'d>>,
     pub(crate) markets: Vec<MarketRow<'d>>,
     clocks: Vec<&'d [u8]>,
     calendars: Vec<&'d [u8]>,
-    body: &'d [u8],
-    checksum: u64,
+}
+
+/// A name or an alias, and the index of its market.
+pub(crate) struct Name<'d> {
+    pub(crate) hash: u64,
+    pub(crate) text: &'d str,
+    pub(crate) market: usize,
 }
 
 /// One market and which calendar it keeps.
 pub(crate) struct MarketRow<'d> {
     pub(crate) name: &'d str,
     pub(crate) title: &'d str,
-    pub(crate) aliases: Vec<&'d str>,
     pub(crate) calendar: usize,
+    /// Whether it is a market that the reference does not have.
+    pub(crate) own: bool,
+    /// How many of its calendar's first days it leaves out.
+    pub(crate) skipped_days: usize,
+    /// How many it has after those, and how many of them rest on published dates.
+    pub(crate) day_count: usize,
+    pub(crate) published_days: usize,
+    pub(crate) layer: &'d [u8],
 }
 
+static EMBEDDED: &[u8] = include_bytes!("../data/calendars.bin");
+
 const MAGIC: &[u8] = b"BWCAL";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The embedded data has 61 KB.
+const BODY_BYTES_MAX: u32 = 16 << 20;
 const CLOCKS_MAX: usize = 1024;
 const CALENDARS_MAX: usize = 1024;
 const MARKETS_MAX: usize = 4096;
-const ALIASES_MAX: usize = 64;
+const NAMES_MAX: usize = 1 << 16;
 /// The contract's own limit for a market's name, and for a description's version.
 const NAME_BYTES_MAX: usize = 64;
 const TITLE_BYTES_MAX: usize = 256;
 const NOTICE_BYTES_MAX: usize = 16 * 1024;
+const TEXTS_MAX: usize = 1 << 16;
+/// The contract's limit for a note or a source.
+const TEXT_BYTES_MAX: usize = 256;
 
-impl<'d> Data<'d> {
-    /// Reads all but the calendars themselves.
-    pub(crate) fn open(bytes: &'d [u8]) -> Result<Self, DataError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(DataError::NotCalendarData)?;
+impl CalendarData {
+    /// The data this crate was built with. Unpacked when it is first asked for.
+    ///
+    /// # Errors
+    /// None with the data as it was released: the tests verify it.
+    pub fn embedded() -> Result<&'static CalendarData, DataError> {
+        static UNPACKED: OnceLock<Result<CalendarData, DataError>> = OnceLock::new();
+        UNPACKED.get_or_init(|| CalendarData::unpack(EMBEDDED).map(|(data, _)| data)).as_ref().map_err(|error| *error)
+    }
+
+    /// Data from elsewhere, such as an operator's file.
+    ///
+    /// # Errors
+    /// It is not calendar data, or was damaged on its way.
+    pub fn read(file: &[u8]) -> Result<CalendarData, DataError> {
+        let (data, checksum) = CalendarData::unpack(file)?;
+        if fnv1a(&data.body) == checksum { Ok(data) } else { Err(DataError::Damaged) }
+    }
+
+    /// The data, and what its checksum should be.
+    fn unpack(file: &[u8]) -> Result<(CalendarData, u64), DataError> {
+        let rest = file.strip_prefix(MAGIC).ok_or(DataError::NotCalendarData)?;
         let (&format, rest) = rest.split_first().ok_or(DataError::Truncated("format"))?;
         if format != FORMAT {
             return Err(DataError::UnknownFormat(format));
         }
-        let (checksum, body) = rest.split_first_chunk().ok_or(DataError::Truncated("checksum"))?;
-        let mut reader = Reader::new(body);
+        let (checksum, rest) = rest.split_first_chunk().ok_or(DataError::Truncated("checksum"))?;
+        let (length, packed) = rest.split_first_chunk().ok_or(DataError::Truncated("length"))?;
+        let length = u32::from_le_bytes(*length);
+        if length > BODY_BYTES_MAX {
+            return Err(DataError::OutOfRange("length"));
+        }
+        let mut body = vec![0; length as usize];
+        match lz4_flex::block::decompress_into(packed, &mut body) {
+            Ok(written) if written == body.len() => Ok((CalendarData { body }, u64::from_le_bytes(*checksum))),
+            _ => Err(DataError::Damaged),
+        }
+    }
+}
+
+impl<'d> Data<'d> {
+    /// Reads all but the calendars themselves.
+    pub(crate) fn open(data: &'d CalendarData) -> Result<Self, DataError> {
+        let mut reader = Reader::new(&data.body);
         let version = reader.text("data version", NAME_BYTES_MAX)?;
         let notice = reader.text("notice", NOTICE_BYTES_MAX)?;
+        let reference = reader.text("reference", TEXT_BYTES_MAX)?;
         let clocks = decode_parts(reader.sized("clocks")?, "clocks", CLOCKS_MAX)?;
         let profiles = Profiles::decode(reader.sized("profiles")?)?;
         let calendars = decode_parts(reader.sized("calendars")?, "calendars", CALENDARS_MAX)?;
-        let markets = decode_markets(reader.sized("markets")?, calendars.len())?;
+        let texts = decode_texts(reader.sized("texts")?)?;
+        let names = decode_names(reader.sized("names")?)?;
+        let markets = decode_markets(reader.sized("markets")?, &names, calendars.len())?;
+        if names.iter().any(|name| name.market >= markets.len()) {
+            return Err(DataError::OutOfRange("market of a name"));
+        }
         reader.end("data")?;
-        let checksum = u64::from_le_bytes(*checksum);
-        Ok(Data { version, notice, profiles, markets, clocks, calendars, body, checksum })
-    }
-
-    /// Whether the body is the one the checksum was made of.
-    pub(crate) fn verify(&self) -> Result<(), DataError> {
-        if fnv1a(self.body) == self.checksum { Ok(()) } else { Err(DataError::Damaged) }
-    }
-
-    pub(crate) fn calendar_count(&self) -> usize {
-        self.calendars.len()
+        Ok(Data { version, notice, reference, profiles, texts, names, markets, clocks, calendars })
     }
 
     pub(crate) fn calendar(&self, index: usize) -> Result<(Calendar<'d>, Clock), DataError> {
@@ -126,18 +203,44 @@ fn decode_parts<'d>(bytes: &'d [u8], what: &'static str, max: usize) -> Result<V
     Ok(parts)
 }
 
-fn decode_markets<'d>(bytes: &'d [u8], calendars: usize) -> Result<Vec<MarketRow<'d>>, DataError> {
+fn decode_texts(bytes: &[u8]) -> Result<Vec<&str>, DataError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count("texts", TEXTS_MAX)?;
+    let mut texts = Vec::with_capacity(count);
+    for _ in 0..count {
+        texts.push(reader.text("text", TEXT_BYTES_MAX)?);
+    }
+    reader.end("texts")?;
+    Ok(texts)
+}
+
+fn decode_names(bytes: &[u8]) -> Result<Vec<Name<'_>>, DataError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count("names", NAMES_MAX)?;
+    let mut names: Vec<Name<'_>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let text = reader.text("name", NAME_BYTES_MAX)?;
+        let hash = fnv1a(text.as_bytes());
+        let market = reader.number("market of a name")? as usize;
+        if names.last().is_some_and(|before| before.text == text) {
+            return Err(DataError::Duplicate("market"));
+        }
+        if names.last().is_some_and(|before| before.hash >= hash) {
+            return Err(DataError::OutOfOrder("name"));
+        }
+        names.push(Name { hash, text, market });
+    }
+    reader.end("names")?;
+    Ok(names)
+}
+
+fn decode_markets<'d>(bytes: &'d [u8], names: &[Name<'d>], calendars: usize) -> Result<Vec<MarketRow<'d>>, DataError> {
     let mut reader = Reader::new(bytes);
     let count = reader.count("markets", MARKETS_MAX)?;
     let mut markets: Vec<MarketRow<'_>> = Vec::with_capacity(count);
     for _ in 0..count {
-        let name = reader.text("market name", NAME_BYTES_MAX)?;
+        let name = names.get(reader.number("market name")? as usize).ok_or(DataError::OutOfRange("market name"))?.text;
         let title = reader.text("market title", TITLE_BYTES_MAX)?;
-        let alias_count = reader.count("market aliases", ALIASES_MAX)?;
-        let mut aliases = Vec::with_capacity(alias_count);
-        for _ in 0..alias_count {
-            aliases.push(reader.text("market alias", NAME_BYTES_MAX)?);
-        }
         let calendar = reader.number("calendar of a market")? as usize;
         if calendar >= calendars {
             return Err(DataError::OutOfRange("calendar of a market"));
@@ -145,7 +248,16 @@ fn decode_markets<'d>(bytes: &'d [u8], calendars: usize) -> Result<Vec<MarketRow
         if markets.last().is_some_and(|before| before.name >= name) {
             return Err(DataError::OutOfOrder("market name"));
         }
-        markets.push(MarketRow { name, title, aliases, calendar });
+        markets.push(MarketRow {
+            name,
+            title,
+            calendar,
+            own: reader.bounded("kind of a market", 1)? == 1,
+            skipped_days: reader.number("skipped days")? as usize,
+            day_count: reader.number("days of a market")? as usize,
+            published_days: reader.number("published days of a market")? as usize,
+            layer: reader.sized("layer")?,
+        });
     }
     reader.end("markets")?;
     Ok(markets)
@@ -153,9 +265,12 @@ fn decode_markets<'d>(bytes: &'d [u8], calendars: usize) -> Result<Vec<MarketRow
 
 /// FNV-1a of 64 bits: the file's checksum, and how market names are looked up.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |digest, &byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    fnv1a_on(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+/// The digest of what `digest` is of, and these bytes behind it.
+pub(crate) fn fnv1a_on(digest: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(digest, |digest, &byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 // === impl DataError ===

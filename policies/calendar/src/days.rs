@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::{DataError, Phase, reader::Reader};
+use crate::{DataError, Phase, date::DAY_MINUTES, reader::Reader};
 
 /// A part of a session's day, in minutes from local midnight of its date; it may begin before or end after that date.
 #[derive(Clone, Copy)]
@@ -37,6 +37,14 @@ pub(crate) struct Calendar<'d> {
     rules: Reader<'d>,
 }
 
+/// The profile numbers of a range of days.
+pub(crate) struct Days {
+    /// What each day is.
+    pub(crate) actual: Vec<u16>,
+    /// What its weekday usually is at the time.
+    pub(crate) usual: Vec<u16>,
+}
+
 /// From the day `index` on, a weekday usually has this profile.
 struct Era {
     index: usize,
@@ -50,7 +58,6 @@ struct Exception {
     profile: u16,
 }
 
-pub(crate) const DAY_MINUTES: i64 = 24 * 60;
 /// How far a session may reach away from its date.
 pub(crate) const REACH_DAYS_MAX: usize = 7;
 /// 2200-01-01. Later minutes would not fit a packed change (see `table`).
@@ -131,11 +138,12 @@ impl<'d> Calendar<'d> {
         usize::try_from(index.max(0)).map_or(self.day_count, |index| index.min(self.day_count))
     }
 
-    /// The profile numbers of a range of days. What a second layer has to say about a day replaces it here.
-    pub(crate) fn lay_out(&self, profiles: &Profiles, range: &Range<usize>) -> Result<Vec<u16>, DataError> {
+    /// The profile numbers of a range of days.
+    pub(crate) fn lay_out(&self, profiles: &Profiles, range: &Range<usize>) -> Result<Days, DataError> {
         let mut reader = self.rules.clone();
         let eras = self.decode_eras(&mut reader, profiles)?;
-        let mut days = self.usual_days(&eras, range);
+        let usual = self.usual_days(&eras, range);
+        let mut days = usual.clone();
         for listed in [None, Some(profiles)] {
             for exception in decode_days(&mut reader, self.day_count, listed)? {
                 let place = exception.index.checked_sub(range.start);
@@ -145,7 +153,13 @@ impl<'d> Calendar<'d> {
             }
         }
         reader.end("calendar")?;
-        Ok(days)
+        Ok(Days { actual: days, usual })
+    }
+
+    /// Which day of the week the day `index` is, from Monday, 0.
+    pub(crate) fn weekday(&self, index: usize) -> usize {
+        // 1970-01-01 was a Thursday.
+        (self.first_day + index as i64 + 3).rem_euclid(7) as usize
     }
 
     fn decode_eras(&self, reader: &mut Reader<'_>, profiles: &Profiles) -> Result<Vec<Era>, DataError> {
@@ -167,8 +181,7 @@ impl<'d> Calendar<'d> {
         let mut usual = [0u16; 7];
         let mut days = Vec::with_capacity(range.len());
         let mut eras = eras.iter().peekable();
-        // 1970-01-01 was a Thursday, and weekdays count from Monday.
-        let mut weekday = (self.first_day + range.start as i64 + 3).rem_euclid(7) as usize;
+        let mut weekday = self.weekday(range.start);
         for index in range.clone() {
             while let Some(era) = eras.next_if(|era| era.index <= index) {
                 if let Some(profile) = usual.get_mut(era.weekday) {
@@ -205,7 +218,7 @@ fn decode_days(
     Ok(exceptions)
 }
 
-fn decode_profile(reader: &mut Reader<'_>, profiles: &Profiles) -> Result<u16, DataError> {
+pub(crate) fn decode_profile(reader: &mut Reader<'_>, profiles: &Profiles) -> Result<u16, DataError> {
     let number = reader.number("profile number")?;
     if number as usize >= profiles.len() {
         return Err(DataError::OutOfRange("profile number"));

@@ -1,6 +1,6 @@
 //! When markets trade: sessions, breaks, holidays and half days of 71 calendars, and the questions asked of them.
 //!
-//! A plain library without dependencies: no clock, no time-zone database, no host. It owns the facts and the
+//! A plain library: no clock, no time-zone database, no host. It owns the facts and the
 //! arithmetic; it must not know WebAssembly, Redis or JSON. Instants are milliseconds since 1970-01-01T00:00:00Z.
 //!
 //! ```
@@ -15,21 +15,30 @@
 //! ```
 //!
 //! - `calendars`: the public questions, and which market has which calendar
+//! - `schedule`: what one market does on its days: calendar, layer and overrides, one over the other
+//! - `layer`: what is known of a market beyond its calendar, row by row with its source
+//! - `overrides`: what an operator says over the data
 //! - `data`: the layout of the data file, checked on the way in
 //! - `days`: one calendar's eras and exceptions, laid out to one profile a day
 //! - `clock`: a market's own clock against UTC
 //! - `table`: changes of phase of one calendar, in order of time; every question is a search in them
+//! - `date`: dates as days since 1970
 //! - `reader`: numbers and texts out of bytes that are not trusted
 
 mod calendars;
 mod clock;
 mod data;
+mod date;
 mod days;
+mod layer;
+mod overrides;
 mod reader;
+mod schedule;
 mod table;
 
 pub use calendars::Calendars;
-pub use data::DataError;
+pub use data::{CalendarData, DataError};
+pub use overrides::OverrideError;
 
 use std::fmt;
 
@@ -96,6 +105,32 @@ pub struct Transition {
     pub phase: Phase,
 }
 
+/// A day that is not as its weekday usually is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecialDay<'a> {
+    /// Its date by the market's own calendar, `YYYY-MM-DD`.
+    pub date: String,
+    /// Its phases in order, those that are `Closed` left out. Empty: there is no session.
+    pub spans: Vec<Span>,
+    /// What happens. Empty: it is not said, as for most holidays.
+    pub note: &'a str,
+    /// Who says so.
+    pub source: &'a str,
+    /// From when on one could know. None: it is not dated.
+    pub known_since: Option<i64>,
+}
+
+/// A span of one phase inside a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The phase.
+    pub phase: Phase,
+    /// First instant.
+    pub since: i64,
+    /// First instant after it.
+    pub until: i64,
+}
+
 /// One market the data knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Market<'a> {
@@ -131,6 +166,24 @@ impl std::error::Error for MarketError {}
 // === impl Phase ===
 
 impl Phase {
+    /// The contract's word for it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Phase::Closed => "closed",
+            Phase::PreOpen => "pre-open",
+            Phase::Open => "open",
+            Phase::Break => "break",
+            Phase::ClosingAuction => "closing-auction",
+            Phase::PostClose => "post-close",
+            Phase::Halted => "halted",
+        }
+    }
+
+    /// The phase of a word.
+    pub fn of_label(label: &str) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.label() == label)
+    }
+
     /// Every phase, in the order of the contract. The data file counts them in this order.
     pub const ALL: [Phase; 7] = [
         Phase::Closed,

@@ -1,22 +1,18 @@
-//! Changes of phase of one calendar, in order of time; every question is a search in them.
+//! Changes of phase of one market, in order of time; every question is a search in them.
 //!
-//! A table holds a range of the calendar's days, most often the year around now: laying out thirty years for one
+//! A table holds a range of the market's days, most often the year around now: laying out thirty years for one
 //! answer would cost a component more than the rest of its work. It owns what a session's beginning and end are. It
 //! must not know names, versions or how the data is written.
 
 use std::ops::Range;
 
-use crate::{
-    DataError, Phase, Transition,
-    clock::Clock,
-    days::{Calendar, Profiles, REACH_DAYS_MAX},
-};
+use crate::{DataError, Phase, Transition, days::REACH_DAYS_MAX, schedule::Schedule};
 
-/// A range of a calendar's days, ready for questions. Minutes are UTC.
+/// A range of a market's days, ready for questions. Minutes are UTC.
 pub(crate) struct Table {
     /// The first is the first minute of the range. Empty where the data covers no day.
     changes: Box<[Change]>,
-    /// Between these minutes the changes are those of the whole calendar; beyond them a session that reaches into the
+    /// Between these minutes the changes are those of all days; beyond them a session that reaches into the
     /// range from outside may be missing.
     known: Range<i64>,
     covered_from: i64,
@@ -60,51 +56,34 @@ const MINUTE_SHIFT: u32 = 5;
 
 impl Table {
     /// Lays out a range of days and keeps the changes.
-    pub(crate) fn build(
-        calendar: &Calendar<'_>,
-        clock: &Clock,
-        profiles: &Profiles,
-        range: Range<usize>,
-    ) -> Result<Self, DataError> {
-        let days = calendar.lay_out(profiles, &range)?;
-        let bound = |index: usize| clock.pass().utc(calendar.day_bound(index));
-        let end = bound(range.end);
-        let mut timeline = Timeline::new(days.len());
-        let mut pass = clock.pass();
-        let mut cursor = bound(range.start);
-        for (index, &profile) in range.clone().zip(&days) {
-            let midnight = calendar.local_midnight(index);
-            for span in profiles.get(profile) {
-                let from = pass.utc(midnight + span.start);
-                let to = pass.utc(midnight + span.end).min(end);
-                if from < cursor {
-                    return Err(DataError::OutOfOrder("session"));
-                }
-                if from >= to {
-                    continue;
-                }
-                if from > cursor {
-                    timeline.push(cursor, Phase::Closed)?;
-                }
-                timeline.push(from, span.phase)?;
-                cursor = to;
+    pub(crate) fn build(schedule: &Schedule<'_>, range: &Range<usize>) -> Result<Self, DataError> {
+        let spans = schedule.spans(range)?;
+        let mut timeline = Timeline::new(spans.len());
+        let (mut cursor, end) = (schedule.bound(range.start), schedule.bound(range.end));
+        for span in spans {
+            if span.from > cursor {
+                timeline.push(cursor, Phase::Closed)?;
             }
+            timeline.push(span.from, span.phase)?;
+            cursor = span.to;
         }
         if cursor < end {
             timeline.push(cursor, Phase::Closed)?;
         }
-        let known_from = if range.start == 0 { i64::MIN } else { bound(range.start + REACH_DAYS_MAX + 1) };
-        let known_to = if range.end == calendar.day_count {
-            i64::MAX
-        } else {
-            bound(range.end.saturating_sub(REACH_DAYS_MAX + 1))
+        let margin = REACH_DAYS_MAX + 1;
+        let [covered_from, published_to, horizon] = schedule.bounds();
+        let known_from =
+            if range.start == schedule.days.start { i64::MIN } else { schedule.bound(range.start + margin) };
+        let known_to = match range.end {
+            last if last == schedule.days.end => i64::MAX,
+            last => schedule.bound(last.saturating_sub(margin)),
         };
         Ok(Table {
             changes: timeline.changes.into_boxed_slice(),
             known: known_from..known_to,
-            covered_from: bound(0),
-            horizon: bound(calendar.day_count),
-            published_to: bound(calendar.published_days),
+            covered_from,
+            horizon,
+            published_to,
         })
     }
 
@@ -158,11 +137,8 @@ impl Table {
     /// The changes up to an instant, and those after it. An error carries the bound of the data that was passed.
     fn split(&self, at: i64) -> Result<(&[Change], &[Change]), i64> {
         let minute = at.div_euclid(MINUTE_MS);
-        if minute < self.covered_from {
-            return Err(self.covered_from * MINUTE_MS);
-        }
-        if minute >= self.horizon {
-            return Err(self.horizon * MINUTE_MS);
+        if let Some(bound) = outside(minute, &(self.covered_from..self.horizon)) {
+            return Err(bound);
         }
         let after = self.changes.partition_point(|change| change.minute() <= minute);
         Ok(self.changes.split_at_checked(after).unwrap_or((&[], &[])))
@@ -181,6 +157,12 @@ impl Table {
     fn is_known_after(&self, found: Option<&Change>) -> bool {
         found.map_or(self.known.end == i64::MAX, |change| self.holds(change))
     }
+}
+
+/// The bound, in milliseconds, of the data that a minute is outside of, if it is.
+pub(crate) fn outside(minute: i64, covered: &Range<i64>) -> Option<i64> {
+    let bound = if minute < covered.start { covered.start } else { covered.end };
+    (!covered.contains(&minute)).then_some(bound * MINUTE_MS)
 }
 
 impl Change {
@@ -207,9 +189,9 @@ impl Change {
 }
 
 impl Timeline {
-    fn new(days: usize) -> Self {
-        // Most markets change phase twice on most days.
-        Timeline { changes: Vec::with_capacity(days * 2), spans: 0, phase: None, in_session: false }
+    fn new(spans: usize) -> Self {
+        // After most spans the market is closed.
+        Timeline { changes: Vec::with_capacity(spans * 2), spans: 0, phase: None, in_session: false }
     }
 
     /// Adds a phase from `minute` on, unless it is the one that already holds: adjacent sessions are one.
@@ -244,10 +226,4 @@ impl Timeline {
             Phase::Closed | Phase::PreOpen | Phase::PostClose => (false, 0),
         }
     }
-}
-
-/// The first minute of a calendar's data, the first one that is projected, and the first one after it.
-pub(crate) fn bounds(calendar: &Calendar<'_>, clock: &Clock) -> [i64; 3] {
-    let mut pass = clock.pass();
-    [0, calendar.published_days, calendar.day_count].map(|index| pass.utc(calendar.day_bound(index)))
 }

@@ -32,7 +32,12 @@ fn check(calendars: &Calendars<'_>, market: &Market<'_>) -> Result<(), Box<dyn E
             assert_ne!(before.phase, session.phase, "{name}: {session:?}");
         }
         let was_in_session = in_session;
-        in_session = matches!(session.phase, Phase::Open | Phase::Break);
+        in_session = match (session.phase, before.map(|before| before.phase)) {
+            (Phase::Open | Phase::ClosingAuction, _) => true,
+            // A pause is inside the session it is in, and so is the call that leads out of it.
+            (Phase::Break | Phase::Halted, _) | (Phase::PreOpen, Some(Phase::Break | Phase::Halted)) => was_in_session,
+            _ => false,
+        };
         if session.phase == Phase::Open && before.is_some() {
             opens.push(session.since);
             if !was_in_session {

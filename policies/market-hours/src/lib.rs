@@ -1,11 +1,19 @@
 //! The standard market-hours policy: when the markets of `bellwether-calendar` trade.
 //!
-//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here turns
-//! the types of the one into those of the other. It has no settings yet.
+//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here reads the
+//! settings and turns the types of the one into those of the other.
+//!
+//! # Settings
+//!
+//! - `overrides`: a list of lines that win over the data, `XNSE closed 2026-12-03` or `XNSE open 2026-12-06
+//!   11:45-12:40 # why`; [`Calendars::with_overrides`] says all of it. At most 256.
+//! - `data`: other calendar data than what is built in, as the bytes of a `calendars.bin` in base64.
+//! - `overlay`: `false` leaves out all that lies over the reference calendars. For comparing with them.
 
-use bellwether_calendar::Calendars;
+use bellwether_calendar::{CalendarData, Calendars, DataError};
 use bellwether_sdk::{
-    Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Transition, settings::Table,
+    Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Span, SpecialDay, Transition,
+    settings::Table,
 };
 
 /// The configured policy: the calendars it answers from.
@@ -13,18 +21,36 @@ pub struct MarketHours {
     calendars: Calendars<'static>,
 }
 
+const OVERRIDES_MAX: usize = 256;
+const OVERRIDE_BYTES_MAX: usize = 512;
+
 bellwether_sdk::market_hours_policy!(MarketHours);
 
 impl MarketHoursPolicy for MarketHours {
     fn configure(settings: &str) -> Result<Self, String> {
-        Table::parse(settings)?.finish()?;
-        let calendars = Calendars::embedded().map_err(|error| error.to_string())?;
+        let mut settings = Table::parse(settings)?;
+        let overrides = settings.list("overrides", OVERRIDES_MAX, 1..=OVERRIDE_BYTES_MAX)?;
+        let calendars = match settings.bytes("data")? {
+            None => Calendars::embedded().map_err(|error| error.to_string())?,
+            // Kept for as long as the instance is, which is configured once.
+            Some(file) => {
+                let refused = |error: DataError| settings.refuse("data", &error.to_string());
+                Calendars::new(Box::leak(Box::new(CalendarData::read(&file).map_err(refused)?))).map_err(refused)?
+            }
+        };
+        let calendars = if settings.flag("overlay")? == Some(false) { calendars.without_overlay() } else { calendars };
+        settings.finish()?;
+        let calendars = calendars.with_overrides(&overrides).map_err(|error| error.to_string())?;
         Ok(MarketHours { calendars })
     }
 
     fn describe(&self) -> Description {
         let version = format!("{}+{}", env!("CARGO_PKG_VERSION"), self.calendars.data_version());
-        Description::new("market-hours", &version, "Sessions, breaks, holidays and half days of 71 calendars")
+        Description::new(
+            "market-hours",
+            &version,
+            "Sessions, breaks, holidays and half days of markets around the world",
+        )
     }
 
     fn session_at(&self, market: &str, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
@@ -48,6 +74,11 @@ impl MarketHoursPolicy for MarketHours {
         Ok(transitions.into_iter().map(|change| Transition { at: change.at, phase: phase(change.phase) }).collect())
     }
 
+    fn special_days(&self, market: &str, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+        let days = self.calendars.special_days(market, start, count).map_err(market_error)?;
+        Ok(days.into_iter().map(special_day).collect())
+    }
+
     fn markets(&self) -> Vec<Market> {
         self.calendars.markets().into_iter().map(market).collect()
     }
@@ -69,6 +100,18 @@ fn market_error(error: bellwether_calendar::MarketError) -> MarketError {
     match error {
         bellwether_calendar::MarketError::UnknownMarket => MarketError::UnknownMarket,
         bellwether_calendar::MarketError::BeyondHorizon(bound) => MarketError::BeyondHorizon(bound),
+    }
+}
+
+fn special_day(day: bellwether_calendar::SpecialDay<'_>) -> SpecialDay {
+    let span =
+        |span: bellwether_calendar::Span| Span { phase: phase(span.phase), since: span.since, until: span.until };
+    SpecialDay {
+        date: day.date,
+        spans: day.spans.into_iter().map(span).collect(),
+        note: day.note.to_owned(),
+        source: day.source.to_owned(),
+        known_since: day.known_since,
     }
 }
 

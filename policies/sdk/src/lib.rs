@@ -89,6 +89,7 @@
 
 mod bindings;
 pub mod instant;
+mod json;
 pub mod log;
 pub mod market_hours;
 mod role;

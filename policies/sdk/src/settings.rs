@@ -20,15 +20,14 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
-
+use crate::json::{Fields, Value};
 use crate::{Instant, instant};
 
 /// One table of settings, and where it stands.
 #[derive(Debug)]
 pub struct Table {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
     asked: Vec<String>,
 }
 
@@ -42,8 +41,8 @@ impl Table {
     ///
     /// When they are not a JSON object.
     pub fn parse(settings: &str) -> Result<Self, String> {
-        match serde_json::from_str(settings) {
-            Ok(Value::Object(fields)) => Ok(Self::new(String::new(), fields)),
+        match Value::parse(settings) {
+            Ok(Value::Table(fields)) => Ok(Self::new(String::new(), fields)),
             Ok(other) => Err(format!("settings must be a table, and are {}", kind(&other))),
             Err(error) => Err(format!("settings are not JSON: {error}")),
         }
@@ -71,8 +70,8 @@ impl Table {
         words: &[(&str, T)],
     ) -> Result<Option<T>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let word = words.iter().find(|(word, _)| value.as_str() == Some(word));
-        match (value.as_u64(), word) {
+        let word = words.iter().find(|(word, _)| value.as_text() == Some(word));
+        match (value.as_number(), word) {
             (Some(given), _) if range.contains(&given) => Ok(Some(number(given))),
             (_, Some((_, meaning))) => Ok(Some(meaning.clone())),
             _ => {
@@ -100,7 +99,7 @@ impl Table {
     pub fn flag(&mut self, name: &str) -> Result<Option<bool>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value {
-            Value::Bool(flag) => Ok(Some(flag)),
+            Value::Flag(flag) => Ok(Some(flag)),
             other => Err(self.refuse(name, &format!("takes true or false, and is {other}"))),
         }
     }
@@ -113,7 +112,7 @@ impl Table {
     pub fn text(&mut self, name: &str, bytes: RangeInclusive<usize>) -> Result<Option<String>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value {
-            Value::String(text) if bytes.contains(&text.len()) => Ok(Some(text)),
+            Value::Text(text) if bytes.contains(&text.len()) => Ok(Some(text)),
             other => Err(self.refuse(name, &not_a_text(&bytes, &other))),
         }
     }
@@ -125,7 +124,7 @@ impl Table {
     /// When it is something else; the message lists the words.
     pub fn choice<T: Clone>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word));
+        let chosen = choices.iter().find(|(word, _)| value.as_text() == Some(word));
         match chosen {
             Some((_, choice)) => Ok(Some(choice.clone())),
             None => {
@@ -142,7 +141,7 @@ impl Table {
     /// When it is something else.
     pub fn instant(&mut self, name: &str) -> Result<Option<Instant>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match value.as_str().and_then(instant::parse) {
+        match value.as_text().and_then(instant::parse) {
             Some(instant) => Ok(Some(instant)),
             None => Err(self.refuse(name, &format!("takes a date-time with its offset, and is {value}"))),
         }
@@ -156,7 +155,7 @@ impl Table {
     pub fn table(&mut self, name: &str) -> Result<Option<Self>, String> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value {
-            Value::Object(fields) => Ok(Some(Self::new(format!("{}{name}", self.prefix(".")), fields))),
+            Value::Table(fields) => Ok(Some(Self::new(format!("{}{name}", self.prefix(".")), fields))),
             other => Err(self.refuse(name, &format!("takes a table, and is {}", kind(&other)))),
         }
     }
@@ -174,11 +173,49 @@ impl Table {
         for (key, value) in outer.fields {
             let path = format!("{}.\"{key}\"", outer.path);
             match value {
-                Value::Object(fields) => tables.push((key, Self::new(path, fields))),
+                Value::Table(fields) => tables.push((key, Self::new(path, fields))),
                 other => return Err(format!("{path} takes a table, and is {}", kind(&other))),
             }
         }
         Ok(tables)
+    }
+
+    /// A list of at most `count_max` texts of so many bytes. Empty where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else, is longer, or holds something else.
+    pub fn list(&mut self, name: &str, count_max: usize, bytes: RangeInclusive<usize>) -> Result<Vec<String>, String> {
+        let Some(value) = self.take(name) else { return Ok(Vec::new()) };
+        let Value::List(items) = value else {
+            return Err(self.refuse(name, &format!("takes a list of texts, and is {}", kind(&value))));
+        };
+        if items.len() > count_max {
+            return Err(self.refuse(name, &format!("takes at most {count_max} texts, and has {}", items.len())));
+        }
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Value::Text(text) if bytes.contains(&text.len()) => texts.push(text),
+                other => {
+                    return Err(self.refuse(name, &format!("is a list, and an item {}", not_a_text(&bytes, &other))));
+                }
+            }
+        }
+        Ok(texts)
+    }
+
+    /// Bytes, written as a text in base64 (RFC 4648); line breaks in it do not count.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else.
+    pub fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        match value.as_text().and_then(decode_base64) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(self.refuse(name, "takes bytes, written in base64")),
+        }
     }
 
     /// A table of texts of so many bytes, in order of name. Empty where there is none.
@@ -193,7 +230,7 @@ impl Table {
         let mut texts = Vec::new();
         for (key, value) in outer.fields {
             match value {
-                Value::String(text) if bytes.contains(&text.len()) => texts.push((key, text)),
+                Value::Text(text) if bytes.contains(&text.len()) => texts.push((key, text)),
                 other => return Err(format!("{}.\"{key}\" {}", outer.path, not_a_text(&bytes, &other))),
             }
         }
@@ -206,7 +243,7 @@ impl Table {
     ///
     /// Names the first such field and the nearest name that is known.
     pub fn finish(self) -> Result<(), String> {
-        let Some(unknown) = self.fields.keys().next() else {
+        let Some(unknown) = self.fields.first() else {
             return Ok(());
         };
         let place = self.prefix(": ");
@@ -222,7 +259,7 @@ impl Table {
         format!("{}\"{name}\" {what}", self.prefix(": "))
     }
 
-    fn new(path: String, fields: Map<String, Value>) -> Self {
+    fn new(path: String, fields: Fields) -> Self {
         Self { path, fields, asked: Vec::new() }
     }
 
@@ -234,6 +271,31 @@ impl Table {
     fn prefix(&self, separator: &str) -> String {
         if self.path.is_empty() { String::new() } else { format!("{}{separator}", self.path) }
     }
+}
+
+/// Base64, whose padding may be left out. None: it is not that.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0u32, 0);
+    for digit in text.trim_end().trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace()) {
+        let digit = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    // What is left over are fewer bits than a digit has, and none of them is set.
+    (count < 6 && bits == 0).then_some(bytes)
 }
 
 /// The known name that is most like an unknown one, if any is like it at all.
@@ -273,10 +335,10 @@ fn not_a_text(bytes: &RangeInclusive<usize>, value: &Value) -> String {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
+        Value::Flag(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a table",
+        Value::Text(_) => "a text",
+        Value::List(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }

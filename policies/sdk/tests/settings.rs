@@ -13,13 +13,15 @@ fn read(settings: &str) -> Result<String, String> {
     let choice = table.choice("choice", &[("left", 'l'), ("right", 'r')])?;
     let at = table.instant("at")?;
     let texts = table.texts("texts", 1..=8)?;
+    let list = table.list("list", 2, 1..=8)?;
+    let bytes = table.bytes("bytes")?;
     let mut rows = Vec::new();
     for (name, mut row) in table.tables("rows")? {
         rows.push((name, row.number("lead_ms", 0..=100)?));
         row.finish()?;
     }
     table.finish()?;
-    Ok(format!("{number:?} {optional:?} {flag:?} {text:?} {choice:?} {at:?} {texts:?} {rows:?}"))
+    Ok(format!("{number:?} {optional:?} {flag:?} {text:?} {choice:?} {at:?} {texts:?} {list:?} {bytes:?} {rows:?}"))
 }
 
 fn check(settings: &str, expect: Result<&str, &str>) {
@@ -28,12 +30,13 @@ fn check(settings: &str, expect: Result<&str, &str>) {
 
 #[test]
 fn fields_are_read_by_kind() {
-    check("{}", Ok("None None None None None None [] []"));
+    check("{}", Ok("None None None None None None [] [] None []"));
     check(
         r#"{ "number_ms": 5, "optional_ms": "none", "flag": true, "text": "a", "choice": "right",
-             "at": "1970-01-01T00:00:01Z", "texts": { "k": "v" }, "rows": { "a": { "lead_ms": 0 }, "b": {} } }"#,
+             "at": "1970-01-01T00:00:01Z", "texts": { "k": "v" }, "list": ["l"], "bytes": "AP8=",
+             "rows": { "a": { "lead_ms": 0 }, "b": {} } }"#,
         Ok("Some(5) Some(None) Some(true) Some(\"a\") Some('r') Some(1000) [(\"k\", \"v\")] \
-             [(\"a\", Some(0)), (\"b\", None)]"),
+             [\"l\"] Some([0, 255]) [(\"a\", Some(0)), (\"b\", None)]"),
     );
 }
 
@@ -49,6 +52,12 @@ fn a_wrong_value_is_refused_with_what_the_field_takes() {
     check(r#"{ "choice": "up" }"#, Err(r#""choice" takes "left" or "right", and is "up""#));
     check(r#"{ "at": "1970-01-01" }"#, Err(r#""at" takes a date-time with its offset, and is "1970-01-01""#));
     check(r#"{ "texts": { "k": 1 } }"#, Err(r#"texts."k" takes a text of 1 to 8 bytes, and is 1"#));
+    check(r#"{ "list": "l" }"#, Err(r#""list" takes a list of texts, and is a text"#));
+    check(r#"{ "list": ["a", "b", "c"] }"#, Err(r#""list" takes at most 2 texts, and has 3"#));
+    check(r#"{ "list": [1] }"#, Err(r#""list" is a list, and an item takes a text of 1 to 8 bytes, and is 1"#));
+    for wrong in [r#"{ "bytes": 1 }"#, r#"{ "bytes": "A" }"#, r#"{ "bytes": "AB" }"#, r#"{ "bytes": "A-AA" }"#] {
+        check(wrong, Err(r#""bytes" takes bytes, written in base64"#));
+    }
     check(r#"{ "rows": 1 }"#, Err(r#""rows" takes a table, and is a number"#));
     check(r#"{ "rows": { "a": 1 } }"#, Err(r#"rows."a" takes a table, and is a number"#));
     check(r#"{ "rows": { "a": { "lead_ms": 101 } } }"#, Err(r#"rows."a": "lead_ms" takes 0 to 100, and is 101"#));
@@ -63,7 +72,9 @@ fn an_unknown_field_is_refused_with_the_nearest_name() {
     );
     check(
         r#"{ "colour": 1 }"#,
-        Err(r#"unknown setting "colour": known are number_ms, optional_ms, flag, text, choice, at, texts, rows"#),
+        Err(
+            r#"unknown setting "colour": known are number_ms, optional_ms, flag, text, choice, at, texts, list, bytes, rows"#,
+        ),
     );
 }
 

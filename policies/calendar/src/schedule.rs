@@ -1,0 +1,153 @@
+//! What one market does on each of its days: its calendar, the layer over it, and what the operator says over both.
+
+use std::ops::Range;
+
+use crate::{
+    DataError,
+    clock::Clock,
+    date::DAY_MINUTES,
+    days::{Calendar, Days, Profiles},
+    layer::{Fact, Layer},
+    overrides::{Override, UtcSpan, What, paint},
+};
+
+/// A market, ready to be laid out. Days are indexes of its calendar's, minutes are UTC.
+pub(crate) struct Schedule<'a> {
+    pub(crate) calendar: Calendar<'a>,
+    pub(crate) clock: Clock,
+    pub(crate) profiles: &'a Profiles,
+    pub(crate) layer: Layer,
+    /// Those for this market, what is said of its exchange before what is said of it alone.
+    pub(crate) overrides: Vec<&'a Override>,
+    /// The days the market has.
+    pub(crate) days: Range<usize>,
+    /// The first day that rests on rules carried past published dates.
+    pub(crate) projected_from: usize,
+    /// Answer with what one could know then; none: with everything.
+    pub(crate) known_at: Option<i64>,
+}
+
+/// Who says what a day is.
+pub(crate) enum Origin<'a> {
+    Override(&'a Override),
+    Fact(Fact),
+    Reference,
+}
+
+impl<'a> Schedule<'a> {
+    /// The minute at which the sessions of a day may begin.
+    pub(crate) fn bound(&self, index: usize) -> i64 {
+        self.clock.pass().utc(self.calendar.day_bound(index))
+    }
+
+    /// The first minute of the market's data, the first one that is projected, and the first one after it.
+    pub(crate) fn bounds(&self) -> [i64; 3] {
+        [self.days.start, self.projected_from, self.days.end].map(|index| self.bound(index))
+    }
+
+    /// The spans of a range of days that are not closed, in order.
+    pub(crate) fn spans(&self, range: &Range<usize>) -> Result<Vec<UtcSpan>, DataError> {
+        let days = self.lay_out(range)?;
+        let mut spans = Vec::with_capacity(days.actual.len() * 2);
+        let (mut cursor, end) = (self.bound(range.start), self.bound(range.end));
+        let mut pass = self.clock.pass();
+        for (index, &profile) in range.clone().zip(&days.actual) {
+            let midnight = self.calendar.local_midnight(index);
+            for span in self.profiles.get(profile) {
+                let from = pass.utc(midnight + span.start);
+                let to = pass.utc(midnight + span.end).min(end);
+                if from < cursor {
+                    return Err(DataError::OutOfOrder("session"));
+                }
+                if from < to {
+                    spans.push(UtcSpan { phase: span.phase, from, to });
+                    cursor = to;
+                }
+            }
+        }
+        Ok(self.paint_windows(spans, range))
+    }
+
+    /// The days of a range that are not as their weekday usually is, and who says so.
+    pub(crate) fn special(&self, range: &Range<usize>) -> Result<Vec<(usize, Origin<'a>)>, DataError> {
+        let days = self.lay_out(range)?;
+        let of_day = |(index, (actual, usual)): (usize, (&u16, &u16))| {
+            let date = self.date(index);
+            let origin = match self.overrides.iter().rev().find(|line| line.holds_on(date)) {
+                Some(line) => Origin::Override(line),
+                None => match self.layer.fact(index, self.known_at) {
+                    Some(fact) => Origin::Fact(fact),
+                    None if actual != usual => Origin::Reference,
+                    None => return None,
+                },
+            };
+            Some((index, origin))
+        };
+        Ok(range.clone().zip(days.actual.iter().zip(&days.usual)).filter_map(of_day).collect())
+    }
+
+    /// The day that a minute falls on by UTC, or the nearest there is: a day more or less than by the market's clock.
+    pub(crate) fn day_of(&self, minute: i64) -> usize {
+        self.calendar.nearest_day(minute).clamp(self.days.start, self.days.end)
+    }
+
+    /// The day whose sessions a minute may fall into, by the market's own clock.
+    pub(crate) fn first_day_ending_after(&self, minute: i64) -> usize {
+        let near = self.day_of(minute);
+        let days = near.saturating_sub(1).max(self.days.start)..near;
+        days.clone().find(|index| minute < self.bound(index + 1)).unwrap_or(near)
+    }
+
+    /// Days since 1970 of the day `index`.
+    pub(crate) fn date(&self, index: usize) -> i64 {
+        self.calendar.first_day + index as i64
+    }
+
+    /// Why a line cannot be for this market, where it cannot.
+    pub(crate) fn refusal(&self, line: &Override) -> Result<Option<&'static str>, DataError> {
+        let index =
+            |day: i64| usize::try_from(day - self.calendar.first_day).ok().filter(|day| self.days.contains(day));
+        let (Some(first), Some(last)) = (index(line.first_day), index(line.last_day)) else {
+            return Ok(Some("the market's calendar does not cover that"));
+        };
+        if line.what != What::Usual {
+            return Ok(None);
+        }
+        let usual = self.lay_out(&(first..last + 1))?.usual;
+        let none = usual.iter().any(|profile| self.profiles.get(*profile).is_empty());
+        Ok(none.then_some("there are no usual hours on that weekday; say the hours, HH:MM-HH:MM"))
+    }
+
+    fn lay_out(&self, range: &Range<usize>) -> Result<Days, DataError> {
+        let mut days = self.calendar.lay_out(self.profiles, range)?;
+        self.layer.lay_over(&mut days, &self.calendar, range, self.known_at);
+        for line in &self.overrides {
+            for (index, (actual, usual)) in range.clone().zip(days.actual.iter_mut().zip(&days.usual)) {
+                if line.holds_on(self.date(index)) {
+                    match line.what {
+                        What::Closed => *actual = 0,
+                        What::Usual => *actual = *usual,
+                        What::Window(..) => {}
+                    }
+                }
+            }
+        }
+        Ok(days)
+    }
+
+    fn paint_windows(&self, mut spans: Vec<UtcSpan>, range: &Range<usize>) -> Vec<UtcSpan> {
+        let bounds = self.bound(range.start)..self.bound(range.end);
+        for line in &self.overrides {
+            let What::Window(phase, from, to) = line.what else { continue };
+            for day in line.first_day..=line.last_day {
+                let midnight = day * DAY_MINUTES;
+                let utc = |minute: i64| self.clock.pass().utc(midnight + minute).clamp(bounds.start, bounds.end);
+                let window = UtcSpan { phase, from: utc(from), to: utc(to) };
+                if window.from < window.to {
+                    spans = paint(&spans, window);
+                }
+            }
+        }
+        spans
+    }
+}
