@@ -165,7 +165,7 @@ fn help_names_every_setting() {
 fn markets_are_listed() {
     let nowhere = tempfile::tempdir().unwrap();
     let at = ["--at", "2026-11-23T10:00:00+05:30"];
-    let line = "XBOM          open            until Mon 2026-11-23 15:30:00 +05:30";
+    let line = "XBOM          open            until Mon 2026-11-23 15:15:00 +05:30";
     let list = text(&check(&[], &[&["market"], &at[..]].concat(), nowhere.path(), 0, &[line]).stdout);
     for known in ["XNSE", "XNYS", "XNAS", "XLON", "XTKS", "XHKG", "XSHG", "XETR", "24/7"] {
         let line = list.lines().find(|line| line.split(' ').next() == Some(known));

@@ -18,9 +18,9 @@
 //! texts     = n { text }                                              what layers say; number 0 is empty
 //! names     = n { name:text market }                                  and aliases, in order of their FNV-1a 64
 //! markets   = n { name title:text calendar own skipped days published layer:sized }
-//!                                                                     in order of name, each by number; own: 1 where the reference
-//!                                                                     has no such market; days: of the calendar's,
-//!                                                                     after so many skipped
+//!                                                                     in order of name, each by number; own: 1 where
+//!                                                                     the reference has no such market; days: of the
+//!                                                                     calendar's, after so many skipped
 //! layer     = n { known weekdays from days old new } n { step known profile note source }
 //!                                                                     see `layer`
 //! ```

@@ -1,7 +1,7 @@
 //! JSON as settings come in it: just enough of RFC 8259 to read one value.
 //!
-//! A component is small because of what is not in it: a general library would be a third of the standard policies. Numbers
-//! stay texts until someone asks for one. It must not know what settings are.
+//! A component is small because of what is not in it: a general library would be a third of the standard policies.
+//! Numbers stay texts until someone asks for one. It must not know what settings are.
 
 use std::fmt;
 

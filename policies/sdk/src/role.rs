@@ -84,8 +84,8 @@ pub trait MarketHoursPolicy: Sized {
     /// As [`MarketHoursPolicy::session_at`].
     fn transitions(&self, market: &str, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError>;
 
-    /// The next days that are not as their weekday usually is, from `start` on: at most `count`, at most 100. None, where
-    /// the policy does not say otherwise.
+    /// The next days that are not as their weekday usually is, from `start` on: at most `count`, at most 100. There are
+    /// none where the policy does not say otherwise.
     ///
     /// # Errors
     ///

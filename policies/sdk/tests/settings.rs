@@ -73,7 +73,8 @@ fn an_unknown_field_is_refused_with_the_nearest_name() {
     check(
         r#"{ "colour": 1 }"#,
         Err(
-            r#"unknown setting "colour": known are number_ms, optional_ms, flag, text, choice, at, texts, list, bytes, rows"#,
+            "unknown setting \"colour\": known are number_ms, optional_ms, flag, text, choice, at, texts, list, bytes, \
+             rows",
         ),
     );
 }
