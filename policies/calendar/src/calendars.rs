@@ -99,10 +99,11 @@ impl<'d> Calendars<'d> {
     ///
     /// `XNSE closed 2026-12-03` leaves out the sessions of that date, `XNSE open 2026-12-03` gives it those that its
     /// weekday usually has, `XNSE open 2026-12-06 11:45-12:40` opens that window of the date, by the market's clock,
-    /// and leaves the rest of the day as it was. A date may be several, `2026-12-03..2026-12-05`. A window wins over a day;
-    /// of two windows, and of two days, the later line wins. What is said of an exchange holds for its segments (`XNSE`
-    /// for `XNSE.derivatives`), unless something is said of them. At most 256 lines, of at most 366 days each, or 31
-    /// with a window.
+    /// and leaves the rest of the day as it was. A date may be several, `2026-12-03..2026-12-05`.
+    ///
+    /// A window wins over a day; of two windows, and of two days, the later line wins. What is said of an exchange
+    /// holds for its segments (`XNSE` for `XNSE.derivatives`), unless something is said of them. At most 256 lines, of
+    /// at most 366 days each, or 31 with a window.
     ///
     /// # Errors
     /// The first line that is not written so, or names a market or a day that the data does not have.

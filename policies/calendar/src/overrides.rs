@@ -56,12 +56,13 @@ impl Override {
     pub(crate) fn parse(line: &str) -> Result<Self, OverrideError> {
         let refused = |reason: &str| OverrideError { line: line.to_owned(), reason: reason.to_owned() };
         let (text, note) = line.split_once('#').unwrap_or((line, ""));
-        let mut words = text.split_whitespace();
+        let mut words = text.split_ascii_whitespace();
         let (Some(market), Some(phase), Some(dates)) = (words.next(), words.next(), words.next()) else {
             return Err(refused(FORM));
         };
         let phase = Phase::of_label(phase).ok_or_else(|| refused(FORM))?;
-        let (first, last) = dates.split_once("..").unwrap_or((dates, dates));
+        let (first, last) = dates.split_once('.').unwrap_or((dates, dates));
+        let last = last.strip_prefix('.').unwrap_or(last);
         let (Some(first_day), Some(last_day)) = (date::parse(first), date::parse(last)) else {
             return Err(refused("a date is written 2026-12-03, several days 2026-12-03..2026-12-05"));
         };
@@ -83,7 +84,7 @@ impl Override {
         if words.next().is_some() {
             return Err(refused(FORM));
         }
-        Ok(Override { market: market.to_owned(), first_day, last_day, what, note: note.trim().to_owned() })
+        Ok(Override { market: market.to_owned(), first_day, last_day, what, note: note.trim_ascii().to_owned() })
     }
 
     pub(crate) fn holds_on(&self, day: i64) -> bool {

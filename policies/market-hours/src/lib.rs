@@ -1,7 +1,7 @@
 //! The standard market-hours policy: when the markets of `bellwether-calendar` trade.
 //!
-//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here reads the
-//! settings and turns the types of the one into those of the other.
+//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here reads
+//! the settings and turns the types of the one into those of the other.
 //!
 //! # Settings
 //!

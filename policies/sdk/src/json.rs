@@ -223,7 +223,9 @@ impl Reader<'_> {
             "true" => Value::Flag(true),
             "false" => Value::Flag(false),
             "null" => Value::Null,
-            _ if word.bytes().any(|byte| byte.is_ascii_digit()) && !word.starts_with(|c: char| c.is_alphabetic()) => {
+            _ if word.bytes().any(|byte| byte.is_ascii_digit())
+                && !word.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) =>
+            {
                 Value::Number(word.to_owned())
             }
             _ => return Err(self.refuse("a value")),

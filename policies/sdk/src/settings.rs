@@ -128,8 +128,8 @@ impl Table {
         match chosen {
             Some((_, choice)) => Ok(Some(choice.clone())),
             None => {
-                let words: Vec<_> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                Err(self.refuse(name, &format!("takes {}, and is {value}", words.join(" or "))))
+                let words = in_a_row(choices.iter().map(|(word, _)| format!("\"{word}\"")), " or ");
+                Err(self.refuse(name, &format!("takes {words}, and is {value}")))
             }
         }
     }
@@ -249,7 +249,7 @@ impl Table {
         let place = self.prefix(": ");
         match nearest(unknown, self.asked.iter().map(String::as_str)) {
             Some(known) => Err(format!("{place}unknown setting \"{unknown}\": did you mean \"{known}\"?")),
-            None => Err(format!("{place}unknown setting \"{unknown}\": known are {}", self.asked.join(", "))),
+            None => Err(format!("{place}unknown setting \"{unknown}\": known are {}", in_a_row(self.asked, ", "))),
         }
     }
 
@@ -273,11 +273,23 @@ impl Table {
     }
 }
 
+/// Words with something between them.
+fn in_a_row(words: impl IntoIterator<Item = String>, between: &str) -> String {
+    let mut row = String::new();
+    for word in words {
+        if !row.is_empty() {
+            row.push_str(between);
+        }
+        row.push_str(&word);
+    }
+    row
+}
+
 /// Base64, whose padding may be left out. None: it is not that.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0u32, 0);
-    for digit in text.trim_end().trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace()) {
+    for digit in text.trim_ascii_end().trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace()) {
         let digit = match digit {
             b'A'..=b'Z' => digit - b'A',
             b'a'..=b'z' => digit - b'a' + 26,
