@@ -50,7 +50,8 @@ struct Shape {
     linker: Arc<Linker<State>>,
 }
 
-/// A compiled, linked component.
+/// A compiled, linked component. A clone is the same one.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) facts: Facts,
     pub(super) pre: InstancePre<State>,

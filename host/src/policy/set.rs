@@ -101,18 +101,25 @@ pub enum Stage {
 // === impl PolicySet ===
 
 impl PolicySet {
-    /// Loads all policies. Policies of `previous` whose component and settings are the same are taken over as they are.
+    /// Loads all policies. Policies of `previous` whose component and settings are the same are taken over as they are,
+    /// and a component that it has compiled already is not compiled again: new settings are in force at once.
     ///
     /// # Errors
     /// One of them does not load, or they do not fit together; the error says which, how far it came, and why.
     pub fn load(engine: &Engine, generation: u64, mounts: &[Mount], previous: Option<&Self>) -> Result<Self, Rejected> {
-        let mut policies = Vec::with_capacity(mounts.len());
+        let mut policies: Vec<Arc<Policy>> = Vec::with_capacity(mounts.len());
         for mount in mounts {
-            let known = previous.and_then(|set| set.policies.iter().find(|policy| policy.is(mount)));
-            policies.push(match known {
+            let digest = super::engine::digest(&mount.component);
+            let known = || previous.into_iter().flat_map(|set| &set.policies).chain(&policies);
+            let policy = match known().find(|policy| policy.is(mount, &digest)) {
                 Some(policy) => Arc::clone(policy),
-                None => Arc::new(Policy::load(engine, mount)?),
-            });
+                None => {
+                    let compiled = known().find(|policy| policy.facts.digest == digest);
+                    let compiled = compiled.map(|policy| policy.loaded.clone());
+                    Arc::new(Policy::load_compiled(engine, mount, compiled)?)
+                }
+            };
+            policies.push(policy);
         }
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Self::assemble(engine, generation, policies).map_err(|reason| Rejected {
@@ -170,9 +177,16 @@ impl Policy {
     /// # Errors
     /// It does not load; the error says how far it came, and why.
     pub fn load(engine: &Engine, mount: &Mount) -> Result<Self, Rejected> {
+        Self::load_compiled(engine, mount, None)
+    }
+
+    fn load_compiled(engine: &Engine, mount: &Mount, compiled: Option<Loaded>) -> Result<Self, Rejected> {
         let rejected = |stage| move |reason| Rejected { policy: Some(mount.name.clone()), stage, reason };
         let begun = std::time::Instant::now();
-        let loaded = engine.load(&mount.component).map_err(rejected(Stage::Compile))?;
+        let loaded = match compiled {
+            Some(loaded) => loaded,
+            None => engine.load(&mount.component).map_err(rejected(Stage::Compile))?,
+        };
         let (_, description) =
             Instance::new(engine, &mount.name, &loaded, &mount.settings, None).map_err(rejected(Stage::Configure))?;
         let passed = match &mount.cases {
@@ -210,12 +224,12 @@ impl Policy {
         format!("{} sha256:{:.8}{settings}", self.name, self.facts.digest)
     }
 
-    fn is(&self, mount: &Mount) -> bool {
+    fn is(&self, mount: &Mount, digest: &str) -> bool {
         self.name == mount.name
             && self.settings == mount.settings
             && self.origin == mount.origin
             && self.cases == mount.cases
-            && self.facts.digest == super::engine::digest(&mount.component)
+            && self.facts.digest == digest
     }
 }
 
