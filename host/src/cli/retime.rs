@@ -121,7 +121,7 @@ async fn walk(
     };
     let walked = walk.run().await;
     bar.finish_and_clear();
-    walked.with_context(|| format!("{server} was lost after {looked} keys; what has been changed stays changed"))?;
+    walked.with_context(|| format!("stopped after {looked} keys of {server}; what has been changed stays changed"))?;
     Ok(looked)
 }
 

@@ -14,7 +14,7 @@ use change::{Before, Held};
 use super::POLICY_KEY_BYTES_MAX;
 use super::lifetime::Lifetime;
 use crate::namespace::{Access, RuleId};
-use crate::policy::{Answer, Decider, Expiry, Phase, PolicySet, Question};
+use crate::policy::{Answer, Decider, Expiry, Phase, PolicySet, Question, one_line};
 use crate::upstream::Found;
 
 /// The policies that decide anew, and those that did before.
@@ -59,23 +59,27 @@ impl Retiming {
     /// one of those `before`, with the names of these markets. None: no market's are.
     ///
     /// # Errors
-    /// A market-hours policy failed.
+    /// The set's market-hours policy failed. An earlier one that does is left out: nothing can be told from it.
     pub fn after(
         set: Arc<PolicySet>,
         before: &[Arc<PolicySet>],
         now: i64,
     ) -> anyhow::Result<Option<(Self, Vec<String>)>> {
+        if before.iter().all(|old| has_same_markets(old, &set)) {
+            return Ok(None);
+        }
         let mut decider = Decider::new(set);
         let mut before: Vec<_> = before.iter().cloned().map(Decider::new).collect();
+        let new = markets::known(&mut decider, now)?;
         let mut changed = BTreeMap::<String, BTreeSet<String>>::new();
         for old in &mut before {
-            let same = match (decider.set().market_policy(), old.set().market_policy()) {
-                (Some(new), Some(old)) => Arc::ptr_eq(new, old),
-                (new, old) => new.is_none() && old.is_none(),
-            };
-            if !same {
-                for (market, names) in markets::changed(&mut decider, old, now)? {
-                    changed.entry(market).or_default().extend(names);
+            match markets::known(old, now) {
+                Ok(old) => markets::changed(&new, &old)
+                    .into_iter()
+                    .for_each(|(market, names)| changed.entry(market).or_default().extend(names)),
+                Err(error) => {
+                    let (generation, error) = (old.set().generation, one_line(&error));
+                    tracing::warn!(generation, error, "an earlier generation's markets are not known");
                 }
             }
         }
@@ -153,6 +157,14 @@ impl Retiming {
         let asked = question(&set, found, now).and_then(|question| self.decider.ask(&question));
         let decision = asked.and_then(|asked| asked.decision.ok());
         decision.map_or_else(|| "(not said)".to_owned(), |(decision, _)| decision.reason)
+    }
+}
+
+/// Whether two sets have one and the same market-hours policy, settings included.
+fn has_same_markets(one: &PolicySet, other: &PolicySet) -> bool {
+    match (one.market_policy(), other.market_policy()) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

@@ -81,44 +81,39 @@ impl Start {
     /// Walks for the set in force. True: another came meanwhile.
     async fn settle(&self, current: &mut watch::Receiver<Arc<PolicySet>>, before: &mut Vec<Arc<PolicySet>>) -> bool {
         let set = Arc::clone(&current.borrow_and_update());
-        let oldest = before.first().map_or(0, |set| set.generation);
-        let superseded = match Retiming::after(Arc::clone(&set), before, self.clock.now()) {
-            Ok(None) => false,
+        let mut superseded = false;
+        match Retiming::after(Arc::clone(&set), before, self.clock.now()) {
+            Ok(None) => before.clear(),
             Ok(Some((retiming, markets))) => {
                 let markets = shown(&markets);
+                let oldest = before.first().map_or(0, |set| set.generation);
                 tracing::info!(
                     "retiming keys of {markets}: sessions changed, generation {oldest} → {}",
                     set.generation
                 );
                 tokio::select! {
-                    () = self.sweep(retiming, &markets) => false,
-                    _ = current.changed() => true,
+                    swept = self.sweep(retiming, &markets) => if swept { before.clear() },
+                    changed = current.changed() => superseded = changed.is_ok(),
                 }
             }
+            // What changed is not known. The next set is compared with those before this one, too.
             Err(error) => {
-                // What changed is not known; it will be compared with the next set.
-                tracing::error!(error = %one_line(&error), "cannot compare the markets' sessions; no keys are retimed");
-                before.push(set);
-                return false;
+                tracing::error!(error = %one_line(&error), "the markets' sessions are not known; no key is retimed")
             }
-        };
+        }
         if superseded {
-            tracing::info!(
-                "generation {} came before all keys were retimed; beginning again",
-                current.borrow().generation
-            );
-            before.push(set);
-            if before.len() > BEFORE_MAX {
-                before.remove(1);
-            }
-        } else {
-            *before = vec![set];
+            let newer = current.borrow().generation;
+            tracing::info!("generation {newer} came before all keys were retimed; beginning again");
+        }
+        before.push(set);
+        if before.len() > BEFORE_MAX {
+            before.remove(1);
         }
         superseded
     }
 
-    /// Walks over all databases until it is done, however often the server is lost.
-    async fn sweep(&self, mut retiming: Retiming, markets: &str) {
+    /// Walks over all databases until it is done, however often the server is lost. False: the server does not let us.
+    async fn sweep(&self, mut retiming: Retiming, markets: &str) -> bool {
         let begun = Instant::now();
         let mut counts = Counts::default();
         self.metrics.retime_sweeps.add(0, 1);
@@ -126,7 +121,7 @@ impl Start {
         while let Err(error) = self.walk(&mut retiming, &mut counts).await {
             if is_refusal(&error) {
                 tracing::error!(error = %one_line(&error), "keys of {markets} cannot be retimed");
-                return;
+                return false;
             }
             if attempt == 0 {
                 tracing::warn!(error = %one_line(&error), "retiming keys of {markets} was interrupted; trying again");
@@ -137,6 +132,7 @@ impl Start {
         }
         let sum = counts.sum();
         tracing::info!("retimed {} keys of {markets} in {} ms: {sum}", sum.keys(), begun.elapsed().as_millis());
+        true
     }
 
     async fn walk(&self, retiming: &mut Retiming, counts: &mut Counts) -> anyhow::Result<()> {

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::policy::{Decider, Market, MarketError, Phase};
 
 /// What of a market's sessions lifetimes may rest on: the session at one instant, and the next changes of phase.
-type Sessions = Result<(Session, Vec<(i64, Phase)>), MarketError>;
+pub(super) type Sessions = Result<(Session, Vec<(i64, Phase)>), MarketError>;
 
 /// A session, without what says where the data came from.
-type Session = (Phase, [Option<i64>; 5]);
+pub(super) type Session = (Phase, [Option<i64>; 5]);
+
+/// Markets by name: all the names they go by, and their sessions.
+pub(super) type Markets = BTreeMap<String, (BTreeSet<String>, Sessions)>;
 
 /// How far ahead sessions are compared: further than a lifetime reaches that ends at an opening, since that instant
 /// itself is compared wherever it stands.
@@ -16,39 +19,35 @@ const AHEAD_MS: i64 = 10 * 24 * 60 * 60 * 1000;
 /// More than any market has in that time.
 const TRANSITIONS_MAX: u32 = 200;
 
-/// The markets whose sessions from `at` on differ, each with all the names that it has in either set.
+/// Every market of a set: all its names, and its sessions from `at` on. None where no policy knows any.
 ///
 /// # Errors
-/// A market-hours policy failed.
-pub(super) fn changed(
-    new: &mut Decider,
-    old: &mut Decider,
-    at: i64,
-) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut names = BTreeMap::<String, BTreeSet<String>>::new();
-    for market in markets(new)?.into_iter().chain(markets(old)?) {
-        let known = names.entry(market.name.clone()).or_default();
-        known.extend(market.aliases);
-        known.insert(market.name);
+/// The market-hours policy failed.
+pub(super) fn known(decider: &mut Decider, at: i64) -> anyhow::Result<Markets> {
+    let mut known = Markets::new();
+    if decider.set().market_policy().is_none() {
+        return Ok(known);
     }
-    let mut changed = BTreeMap::new();
-    for (market, names) in names {
-        if sessions(new, &market, at)? != sessions(old, &market, at)? {
-            changed.insert(market, names);
-        }
+    for Market { name, aliases, .. } in decider.markets()? {
+        let sessions = sessions(decider, &name, at)?;
+        known.insert(name.clone(), (aliases.into_iter().chain([name]).collect(), sessions));
     }
-    Ok(changed)
+    Ok(known)
 }
 
-/// The markets of a set; none where it has no policy that knows any.
-fn markets(decider: &mut Decider) -> anyhow::Result<Vec<Market>> {
-    if decider.set().market_policy().is_some() { decider.markets() } else { Ok(Vec::new()) }
+/// The markets whose sessions differ, and those that only one of the two has, each with all its names in either.
+pub(super) fn changed(new: &Markets, old: &Markets) -> BTreeMap<String, BTreeSet<String>> {
+    let sessions = |markets: &Markets, market: &str| markets.get(market).map(|(_, sessions)| sessions.clone());
+    let mut changed = BTreeMap::<String, BTreeSet<String>>::new();
+    for (market, (names, _)) in new.iter().chain(old) {
+        if sessions(new, market) != sessions(old, market) {
+            changed.entry(market.clone()).or_default().extend(names.iter().cloned());
+        }
+    }
+    changed
 }
 
 fn sessions(decider: &mut Decider, market: &str, at: i64) -> anyhow::Result<Sessions> {
-    if decider.set().market_policy().is_none() {
-        return Ok(Err(MarketError::UnknownMarket));
-    }
     let session = match decider.session(market, at)? {
         Err(error) => return Ok(Err(error)),
         Ok(session) => session,
