@@ -307,12 +307,15 @@ fn threads(sidecar: &Sidecar) -> Vec<String> {
 fn nothing_walks_where_it_is_not_wanted() {
     let redis = Redis::start();
     let wanted = Stage::new(EARLY, |flags| Sidecar::serve(&redis, flags), &[]);
-    assert!(threads(&wanted.sidecar).iter().any(|name| name == "retime"), "{:?}", threads(&wanted.sidecar));
+    // A thread takes its name a moment after it was begun; this one is begun before the workers are.
+    let has = |sidecar: &Sidecar, thread: &str| threads(sidecar).iter().any(|name| name == thread);
+    poll_until("a thread that walks", || has(&wanted.sidecar, "retime"));
     let off = ["--retime-keys-per-second-max", "0"];
     let unwanted = Stage::new(EARLY, |flags| Sidecar::serve(&redis, flags), &off);
     // Without a folder no policy ever changes.
     let standard = Sidecar::serve(&redis, &[]);
     for sidecar in [&unwanted.sidecar, &standard] {
-        assert!(!threads(sidecar).iter().any(|name| name == "retime"), "{:?}", threads(sidecar));
+        poll_until("the workers", || has(sidecar, "worker-0"));
+        assert!(!has(sidecar, "retime"), "{:?}", threads(sidecar));
     }
 }
