@@ -226,3 +226,91 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{End, Found, Keys, Look};
+    use crate::command::Data;
+    use crate::upstream::embedded::EmbeddedStore;
+    use crate::upstream::{BackOff, Loss, Route, Target};
+
+    fn route() -> Route {
+        Route {
+            target: Target::Embedded(EmbeddedStore::start(Arc::new(|| 1_000)).unwrap()),
+            user: None,
+            password: None,
+            connect_timeout: Duration::from_secs(10),
+            back_off: BackOff { first: Duration::ZERO, max: Duration::ZERO, seed: 0 },
+            loss: Loss::Close,
+            lane_bytes_max: 0,
+            idle_lanes_max: 0,
+            state: Arc::default(),
+        }
+    }
+
+    async fn ask(keys: &mut Keys, line: &str) {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        let () = command.query_async(&mut keys.server).await.unwrap();
+    }
+
+    fn found(key: &str, left_ms: Option<u64>, data: Data, value_bytes: u64) -> Option<Found> {
+        Some(Found { key: key.into(), left_ms, data, value_bytes })
+    }
+
+    #[test]
+    fn keys_are_looked_at_and_changed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let route = route();
+            let (mut keys, mut client) =
+                (Keys::connect(&route, 0).await.unwrap(), Keys::connect(&route, 0).await.unwrap());
+            assert_eq!((keys.count().await.unwrap(), keys.databases().await.unwrap()), (0, vec![]));
+            let lines = ["SET a hello PX 500", "HSET b f v", "ZADD c 1 m", "SADD d m", "RPUSH e m", "PEXPIRE e 9"];
+            for line in lines {
+                ask(&mut client, line).await;
+            }
+            assert_eq!((keys.count().await.unwrap(), keys.databases().await.unwrap()), (5, vec![0]));
+            let page = keys.page(0, 100).await.unwrap();
+            assert_eq!((page.keys.len(), page.next), (5, None));
+
+            let names: Vec<Vec<u8>> = "abcdef".bytes().map(|name| vec![name]).collect();
+            let plain = Look { watch: false, data: false, value_bytes: false };
+            let expect = |of: fn(Data) -> Data, bytes| {
+                vec![
+                    found("a", Some(500), of(Data::Value), bytes),
+                    found("b", None, of(Data::Hash), 0),
+                    found("c", None, of(Data::SortedSet), 0),
+                    found("d", None, of(Data::Set), 0),
+                    found("e", Some(9), of(Data::List), 0),
+                    None,
+                ]
+            };
+            assert_eq!(keys.look(&names, plain).await.unwrap(), expect(|_| Data::Other, 0));
+            assert_eq!(keys.look(&names, Look { data: true, ..plain }).await.unwrap(), expect(|data| data, 0));
+            assert_eq!(keys.look(&names, Look { value_bytes: true, ..plain }).await.unwrap(), expect(|data| data, 5));
+            assert_eq!(keys.look(&[], plain).await.unwrap(), vec![]);
+
+            let watch = Look { watch: true, ..plain };
+            let ends: [(&[u8], End); 2] = [(b"a", End::Never), (b"b", End::In(70))];
+            // All or none: a client writes one of them meanwhile.
+            keys.look(&names, watch).await.unwrap();
+            ask(&mut client, "HSET b f w").await;
+            assert!(!keys.change(&ends).await.unwrap());
+            assert_eq!(keys.look(&names[..2], plain).await.unwrap(), expect(|_| Data::Other, 0)[..2]);
+            // Let go, a key is no longer watched.
+            keys.look(&names, watch).await.unwrap();
+            keys.let_go().await.unwrap();
+            ask(&mut client, "HSET b f x").await;
+            assert!(keys.change(&ends).await.unwrap());
+            let left: Vec<_> = keys.look(&names[..2], plain).await.unwrap().into_iter().flatten().collect();
+            assert_eq!(left.iter().map(|found| found.left_ms).collect::<Vec<_>>(), [None, Some(70)]);
+        });
+    }
+}
