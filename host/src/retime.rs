@@ -92,8 +92,8 @@ impl Walk<'_> {
         let (mut from, mut looked) = (0, 0_u64);
         loop {
             let page = self.keys.page(from, count).await?;
-            self.page(&page.keys).await?;
             looked += page.keys.len() as u64;
+            self.page(page.keys).await?;
             (self.progress)(looked);
             let Some(next) = page.next else { return Ok(()) };
             from = next;
@@ -102,23 +102,26 @@ impl Walk<'_> {
         }
     }
 
-    async fn page(&mut self, keys: &[Vec<u8>]) -> anyhow::Result<()> {
-        let mut asked = Vec::with_capacity(keys.len());
-        for key in keys {
-            match self.retiming.subject(key) {
+    async fn page(&mut self, page: Vec<Vec<u8>>) -> anyhow::Result<()> {
+        let (mut keys, mut rules) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        for key in page {
+            match self.retiming.subject(&key) {
                 Subject::Other => {}
                 Subject::Left(rule, left) => self.count(rule, Change::Leave(left), None),
-                Subject::Asked(rule) => asked.push((key.clone(), rule)),
+                Subject::Asked(rule) => {
+                    keys.push(key);
+                    rules.push(rule);
+                }
             }
         }
-        for batch in asked.chunks(BATCH_KEYS_MAX) {
-            let (keys, rules): (Vec<_>, Vec<_>) = batch.iter().cloned().unzip();
-            if !self.batch(&keys, &rules).await? {
-                // Some key of it was written meanwhile; most were not.
-                for (key, rule) in keys.into_iter().zip(rules) {
-                    if !self.batch(&[key], &[rule]).await? {
-                        self.note(rule, Retimed::WrittenMeanwhile);
-                    }
+        for (keys, rules) in keys.chunks(BATCH_KEYS_MAX).zip(rules.chunks(BATCH_KEYS_MAX)) {
+            if self.batch(keys, rules).await? {
+                continue;
+            }
+            // Some key of it was written meanwhile; most were not.
+            for (key, rule) in keys.chunks(1).zip(rules.chunks(1)) {
+                if !self.batch(key, rule).await? {
+                    rule.iter().for_each(|rule| self.tally(Some(*rule), Retimed::WrittenMeanwhile));
                 }
             }
         }
@@ -174,10 +177,6 @@ impl Walk<'_> {
             *self.counts.rules.entry(rule).or_default().left.entry(left).or_default() += 1;
         }
         self.tally(rule, change.outcome(left_ms));
-    }
-
-    fn note(&mut self, rule: RuleId, outcome: Retimed) {
-        self.tally(Some(rule), outcome);
     }
 
     fn tally(&mut self, rule: Option<RuleId>, outcome: Retimed) {

@@ -27,6 +27,7 @@ session_spread_ms = 1_000
 
 const MONDAY: (&str, &str) = ("2026-11-23T09:30:00+08:00", "2026-11-23T16:00:00+08:00");
 const TUESDAY: (&str, &str) = ("2026-11-24T09:30:00+08:00", "2026-11-24T16:00:00+08:00");
+const FAR: (&str, &str) = ("2026-12-10T09:30:00+08:00", "2026-12-10T16:00:00+08:00");
 const SURPRISE: (&str, &str) = ("2026-11-23T05:00:00+08:00", "2026-11-23T05:40:00+08:00");
 const LATER: (&str, &str) = ("2026-11-23T06:00:00+08:00", "2026-11-23T06:40:00+08:00");
 
@@ -138,11 +139,13 @@ fn a_surprise(stage: &Stage) {
     let at = |text: &str| ours.map(|key| (key, Some(instant(text))));
     stage.check(&mut client, "as usual", &at(MONDAY.0));
 
-    // Not a change of any market's sessions.
+    // Not a change of any market's sessions, and one of sessions that are too far away for any lifetime.
     put(stage.policies.path(), "ttl.toml", &[LIFETIMES, b"fallback_ttl_ms = 31_000"].concat());
     poll_until("generation 2", || stage.sidecar.policies()["generation"] == 2);
+    stage.change(&[MONDAY, TUESDAY, FAR]);
+    poll_until("generation 3", || stage.sidecar.policies()["generation"] == 3);
 
-    stage.change(&[SURPRISE, MONDAY, TUESDAY]);
+    stage.change(&[SURPRISE, MONDAY, TUESDAY, FAR]);
     let line = stage.end_of_walk(0);
     assert!(line.contains("retimed 8 keys of XHKG in ") && line.contains("5 shortened"), "{line}");
     stage.check(&mut client, "a surprise", &at(SURPRISE.0));
@@ -151,7 +154,7 @@ fn a_surprise(stage: &Stage) {
     stage.check(&mut client, "a surprise", &[("respect:XHKG:endless", None)]);
 
     // It is called off: what the sidecar gave lives on, as it did before.
-    stage.change(&[MONDAY, TUESDAY]);
+    stage.change(&[MONDAY, TUESDAY, FAR]);
     let line = stage.end_of_walk(1);
     assert!(line.contains("retimed 8 keys of XHKG in ") && line.contains("5 lengthened"), "{line}");
     stage.check(&mut client, "called off", &at(MONDAY.0));
@@ -162,8 +165,9 @@ fn a_surprise(stage: &Stage) {
     for (outcome, keys) in [("shortened", 5.0), ("lengthened", 5.0), ("left", 6.0), ("given", 0.0)] {
         assert_eq!(metric(&format!("bellwether_retime_keys_total{{outcome=\"{outcome}\"}}")), keys, "{outcome}");
     }
-    let begun = stage.sidecar.process.lines().into_iter().find(|line| line.contains("retiming keys"));
-    assert!(begun.is_some_and(|line| line.contains("retiming keys of XHKG: sessions changed, generation 2 → 3")));
+    let lines = stage.sidecar.process.lines();
+    let begun = |line: &&String| line.contains("retiming keys of XHKG: sessions changed, generation ");
+    assert!(lines.iter().find(begun).is_some_and(|line| line.ends_with("→ 4")), "{lines:#?}");
 }
 
 const EARLY: &str = "2026-11-23T04:00:00+08:00";

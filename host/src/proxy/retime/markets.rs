@@ -63,3 +63,46 @@ fn sessions(decider: &mut Decider, market: &str, at: i64) -> anyhow::Result<Sess
     let near = next.into_iter().take_while(|change| change.at <= at.saturating_add(AHEAD_MS));
     Ok(Ok(((session.phase, instants), near.map(|change| (change.at, change.phase)).collect())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Markets, Sessions, changed};
+    use crate::policy::{MarketError, Phase};
+
+    fn markets(list: &[(&str, &[&str], i64)]) -> Markets {
+        let sessions = |until: i64| -> Sessions {
+            if until < 0 {
+                return Err(MarketError::BeyondHorizon(until));
+            }
+            Ok(((Phase::Closed, [None, Some(until), None, None, None]), vec![(until, Phase::Open)]))
+        };
+        let names = |name: &&str, aliases: &&[&str]| aliases.iter().chain([name]).map(ToString::to_string).collect();
+        list.iter().map(|(name, aliases, until)| (name.to_string(), (names(name, aliases), sessions(*until)))).collect()
+    }
+
+    #[test]
+    fn changes() {
+        let check = |new: &[(&str, &[&str], i64)], old: &[(&str, &[&str], i64)], expect: &str| {
+            let shown = |new, old| {
+                let changed = changed(&markets(new), &markets(old)).into_iter();
+                let line = |(name, names): (String, BTreeSet<String>)| {
+                    format!("{name}: {}", names.into_iter().collect::<Vec<_>>().join(" "))
+                };
+                changed.map(line).collect::<Vec<_>>().join(", ")
+            };
+            assert_eq!(shown(new, old), expect);
+            assert_eq!(shown(old, new), expect);
+        };
+        check(&[], &[], "");
+        check(&[("A", &[], 1)], &[("A", &[], 1)], "");
+        check(&[("A", &[], 1)], &[("A", &["X"], 1)], "");
+        check(&[("A", &[], 1), ("B", &[], 1)], &[("A", &[], 2), ("B", &[], 1)], "A: A");
+        check(&[("A", &["X"], 1)], &[("A", &["Y"], 2)], "A: A X Y");
+        check(&[("A", &["X"], 1)], &[], "A: A X");
+        check(&[("A", &[], 1)], &[("A", &[], -1)], "A: A");
+        check(&[("A", &[], -1), ("B", &[], 1)], &[("A", &[], -2), ("C", &[], 1)], "A: A, B: B, C: C");
+        check(&[("A", &[], -1)], &[("A", &[], -1)], "");
+    }
+}
