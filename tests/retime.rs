@@ -269,8 +269,8 @@ fn many_keys_at_a_measured_pace() {
     assert!(info.contains(&format!("keys={KEYS},expires={KEYS}")), "{info}");
 }
 
-/// A client writes keys while they are looked at, with a lifetime of its own and without, in turns: none of its lifetimes
-/// is taken for what was there before.
+/// A client writes keys while they are looked at, with a lifetime of its own and without, in turns: none of its
+/// lifetimes is taken for what was there before.
 #[test]
 fn keys_are_written_meanwhile() {
     const KEYS: usize = 10_000;
