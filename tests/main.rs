@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod lifetimes;
 mod reload;
+mod retime;
 mod tidy;
 mod transcripts;
 mod upstream;

@@ -182,8 +182,8 @@ const LAYERS: [Rule; 7] = [
         },
     },
     Rule {
-        why: "imports point down: cli, server, reload, admin → session, worker → proxy → policy, upstream → resp, \
-              command, namespace, config. Move what is shared down, or pass it in",
+        why: "imports point down: cli, server, reload, admin → session, worker, retime → proxy → policy, upstream → \
+              resp, command, namespace, config. Move what is shared down, or pass it in",
         files: host,
         broken: |source| layer(&source.path).map_or(vec![], |allowed| source.using_other_than(allowed)),
     },
@@ -202,6 +202,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "metrics" => &["metrics", "command", "namespace", "policy"],
         "upstream" => &["upstream", "resp", "command", "config", "namespace"],
         "proxy" => &["proxy", "policy", "upstream", "metrics", "resp", "command", "namespace", "config"],
+        "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
         "session" | "worker" => &[
             "session",
             "worker",
@@ -278,10 +279,12 @@ fn rules_can_be_broken() {
     check("host/src/upstream/a.rs", "//! X.\nuse crate::policy::x;\n", "upstream/ sees no policy");
     check("host/src/proxy/a.rs", "//! X.\nuse wasmtime::x;\n", "only policy/ knows wasmtime");
     check("host/src/session/a.rs", "//! X.\nuse crate::policy::Decider;\n", "only proxy asks");
+    check("host/src/retime/a.rs", "//! X.\nuse crate::policy::Decider;\n", "only proxy asks");
     check("host/src/cli/a.rs", "//! X.\nuse crate::policy::Decider;\n", "");
     check("host/src/server.rs", "//! X.\npublished.send_replace(set);\n", "only reload.rs puts");
     check("host/src/proxy/a.rs", "//! X.\nSystemTime::now()\n", "only main reads");
     check("host/src/resp/a.rs", "//! X.\nuse crate::command::x;\n", "imports point down");
     check("host/src/resp/a.rs", "//! X.\nuse crate::resp::x;\n", "");
     check("host/src/worker.rs", "//! X.\nuse crate::server::x;\n", "imports point down");
+    check("host/src/retime.rs", "//! X.\nuse crate::session::x;\n", "imports point down");
 }

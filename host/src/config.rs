@@ -156,6 +156,9 @@ settings! {
     lane_bytes_max: usize = "16777216";
     /// Idle pinned lanes that a worker keeps, for each protocol and database.
     idle_lanes_max: usize = "64";
+    /// Keys a second that are looked at when the lifetimes of keys that are there already are decided anew. 0: the
+    /// sidecar does not do it by itself after a market's sessions changed.
+    retime_keys_per_second_max: u32 = "10000";
     /// Milliseconds that a connection attempt to the server may take.
     upstream_connect_ms_max: u64 = "2000";
     /// Milliseconds before the second attempt; doubled each time.

@@ -7,7 +7,8 @@
 //! whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
-//! [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
+//! [`retime`] decides anew about keys that are there already, [`admin`] and [`metrics`] tell how it goes, [`cli`] is
+//! what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod policy;
 pub mod proxy;
 pub mod reload;
 pub mod resp;
+pub mod retime;
 pub mod server;
 pub mod session;
 pub mod upstream;

@@ -36,6 +36,23 @@ pub enum Outcome {
     NotJson,
 }
 
+/// What became of a key that was there already, when its lifetime was decided anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retimed {
+    /// It lives shorter.
+    Shortened,
+    /// It lives longer.
+    Lengthened,
+    /// It had no end, and has one now.
+    Given,
+    /// It had an end, and has none now.
+    Persisted,
+    /// It lives as before.
+    Left,
+    /// A client wrote it while it was looked at, so that it lives by the new policies already.
+    WrittenMeanwhile,
+}
+
 /// The counters of one rule, one for each outcome.
 #[derive(Debug, Default)]
 pub struct RuleCounters([Counter; Outcome::ALL.len()]);
@@ -57,6 +74,10 @@ pub struct Metrics {
     pub generations: Counter,
     /// Policy sets that were refused.
     pub generations_refused: Counter,
+    /// Walks over the keys that were there already, after the sessions of markets changed.
+    pub retime_sweeps: Counter,
+    /// Keys that such walks looked at, by what [`Retimed::ALL`] says.
+    pub retime_keys: [Counter; Retimed::ALL.len()],
     rules: Mutex<BTreeMap<String, Arc<RuleCounters>>>,
 }
 
@@ -105,6 +126,26 @@ impl Outcome {
             Self::Fallback => "fallback",
             Self::Refused => "refused",
             Self::NotJson => "not-json",
+        }
+    }
+}
+
+// === impl Retimed ===
+
+impl Retimed {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 6] =
+        [Self::Shortened, Self::Lengthened, Self::Given, Self::Persisted, Self::Left, Self::WrittenMeanwhile];
+
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Shortened => "shortened",
+            Self::Lengthened => "lengthened",
+            Self::Given => "given",
+            Self::Persisted => "persisted",
+            Self::Left => "left",
+            Self::WrittenMeanwhile => "written-meanwhile",
         }
     }
 }

@@ -112,7 +112,7 @@ pub enum SymbolMatch {
 }
 
 /// A rule's place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(u16);
 
 /// All rules of a generation, for look-ups.

@@ -14,7 +14,9 @@ use crate::admin::{self, Status};
 use crate::clock::Clock;
 use crate::config::{Config, LossChoice, Upstream};
 use crate::metrics::Metrics;
+use crate::policy::PolicySet;
 use crate::reload::Reloader;
+use crate::retime::{self, Sweeping};
 use crate::session::Clients;
 use crate::upstream::embedded::EmbeddedStore;
 use crate::upstream::{BackOff, Control, Loss, Route, ServerFacts, Target, UpstreamState};
@@ -81,6 +83,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let config = Arc::new(config);
+    let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
     let setup = Setup {
         password,
         clock,
@@ -101,7 +104,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     status.draining();
     drop(listener);
-    drop(watching);
+    drop((watching, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())
@@ -179,8 +182,28 @@ impl Crew {
     }
 }
 
+/// What walks over the keys when a market's sessions change. None: they do not, or it is not wanted.
+fn sweep(
+    config: &Config,
+    route: &Route,
+    clock: Clock,
+    metrics: &Arc<Metrics>,
+    current: &watch::Receiver<Arc<PolicySet>>,
+    watched: bool,
+) -> std::io::Result<Option<Sweeping>> {
+    let keys_per_second_max = config.retime_keys_per_second_max;
+    if keys_per_second_max == 0 || !watched {
+        return Ok(None);
+    }
+    let (route, metrics, current) = (route.clone(), Arc::clone(metrics), current.clone());
+    Sweeping::start(retime::Start { route, clock, metrics, current, keys_per_second_max }).map(Some)
+}
+
 /// The way to the server, the database of clients that select none, and the password that clients must give.
-fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Option<String>)> {
+///
+/// # Errors
+/// There is no thread for the embedded store.
+pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Option<String>)> {
     let (target, db, user, password) = match &config.upstream {
         Some(Upstream::Embedded) => {
             let store =

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Status;
 use crate::command::Kind;
-use crate::metrics::CALL_NS;
+use crate::metrics::{CALL_NS, Retimed};
 
 /// The content type of [`text`].
 pub(super) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,6 +27,7 @@ struct Snapshot {
     gauges: Vec<(&'static str, &'static str, i64)>,
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
+    retimed: Vec<(&'static str, u64)>,
     call_buckets: Vec<(f64, u64)>,
     call_seconds: f64,
 }
@@ -61,6 +62,7 @@ impl Snapshot {
                 ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
                 ("generations", "Policy sets put in force", metrics.generations.get()),
                 ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+                ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
             ],
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
@@ -71,6 +73,7 @@ impl Snapshot {
             ],
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
+            retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             call_buckets: bounds.zip(counts).collect(),
             call_seconds: sum_ns as f64 / 1e9,
         }
@@ -97,6 +100,11 @@ impl Collector for Snapshot {
         for (rule, outcome, count) in &self.decisions {
             ConstCounter::new(*count)
                 .encode(family.encode_family(&[("rule", rule.as_str()), ("outcome", *outcome)])?)?;
+        }
+        let help = "Keys that were there when a market's sessions changed, by what became of them";
+        let mut family = encoder.encode_descriptor("retime_keys", help, None, MetricType::Counter)?;
+        for (outcome, count) in &self.retimed {
+            ConstCounter::new(*count).encode(family.encode_family(&[("outcome", *outcome)])?)?;
         }
         let help = "Time of calls into policies";
         let mut histogram =

@@ -5,6 +5,7 @@ mod config;
 mod explain;
 mod format;
 mod market;
+mod retime;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -56,7 +57,8 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 6] = [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, config::VERB];
+const VERBS: [Verb; 7] =
+    [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, retime::VERB, config::VERB];
 
 /// What `dev` sets where nobody says otherwise.
 const DEV: [(&str, &str); 2] = [("upstream", "embedded"), ("policy_folder", "policies.d")];

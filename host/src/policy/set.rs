@@ -159,6 +159,11 @@ impl PolicySet {
             && self.policies.iter().zip(&other.policies).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
+    /// The policy that knows the markets.
+    pub fn market_policy(&self) -> Option<&Arc<Policy>> {
+        self.policies.get(self.market?)
+    }
+
     /// Which policies are other than in `old`, for the log.
     pub fn changes_from(&self, old: &Self) -> String {
         let same = |policy: &Arc<Policy>| old.policies.iter().any(|other| Arc::ptr_eq(policy, other));

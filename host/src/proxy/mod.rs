@@ -2,6 +2,7 @@
 //! does it. The only place that asks a policy about a key.
 
 pub mod lifetime;
+pub mod retime;
 pub mod set;
 
 use std::borrow::Cow;

@@ -55,14 +55,7 @@ impl<'a> Control<'a> {
     }
 
     async fn ask(&self, host: &str, port: u16, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
-        let mut settings = redis::RedisConnectionInfo::default();
-        if let Some(user) = &self.route.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = &self.route.password {
-            settings = settings.set_password(password);
-        }
-        let info = (host, port).into_connection_info()?.set_redis_settings(settings);
+        let info = (host, port).into_connection_info()?.set_redis_settings(login(self.route));
         let mut server = redis::Client::open(info)?.get_multiplexed_async_connection().await?;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await.context("INFO")?;
         let version = info_field(&info, "redis_version").context("INFO names no redis_version")?.to_owned();
@@ -85,6 +78,18 @@ impl<'a> Control<'a> {
         }
         Ok(ServerFacts { version, databases, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
     }
+}
+
+/// How the `redis` crate logs in along a route.
+pub(super) fn login(route: &Route) -> redis::RedisConnectionInfo {
+    let mut settings = redis::RedisConnectionInfo::default();
+    if let Some(user) = &route.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &route.password {
+        settings = settings.set_password(password);
+    }
+    settings
 }
 
 fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

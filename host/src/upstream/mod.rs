@@ -3,6 +3,7 @@
 mod control;
 pub mod embedded;
 mod expect;
+mod keys;
 mod lane;
 mod lanes;
 mod outbox;
@@ -16,6 +17,7 @@ use bytes::BytesMut;
 
 pub use control::{Control, ServerFacts};
 pub use expect::Expect;
+pub use keys::{End, Found, Keys, Look, Page, is_refusal};
 pub use lane::{Lane, Listening};
 pub use lanes::Lanes;
 pub use outbox::{Fate, Outbox};
