@@ -1,7 +1,7 @@
 //! The rule table: which rule a key is under and which market it belongs to. Pure data and look-ups; where the rules
 //! come from is not known here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{bail, ensure};
 use rustc_hash::FxHashMap;
@@ -87,6 +87,15 @@ pub enum ClientTtl {
     Cap,
     /// The decision stands.
     Replace,
+}
+
+/// The market of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyMarket<'a> {
+    /// Its name. None: the key has no market.
+    pub name: Option<&'a str>,
+    /// The rule takes the market from a symbol, and the symbol is missing or not one that the symbol table knows.
+    pub unknown_symbol: bool,
 }
 
 /// One line of the symbol table.
@@ -244,21 +253,41 @@ impl RuleTable {
     }
 
     /// The market of a key under a rule.
-    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> Option<&'a str> {
+    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> KeyMarket<'a> {
         let parts = || {
             let inner = key.get(rule.prefix.len()..key.len() - rule.suffix.len()).unwrap_or_default();
             inner.split(':')
         };
-        match &rule.market {
+        let name = match &rule.market {
             MarketSource::None => None,
-            MarketSource::Fixed(market) => Some(market),
+            MarketSource::Fixed(market) => Some(market.as_str()),
             MarketSource::KeyPart(part) => parts().nth(*part).filter(|market| !market.is_empty()),
-            MarketSource::Symbol { part, default } => match part {
-                Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
-                None => parts().find_map(|symbol| self.symbols.market(symbol)),
+            MarketSource::Symbol { part, default } => {
+                let known = match part {
+                    Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
+                    None => parts().find_map(|symbol| self.symbols.market(symbol)),
+                };
+                return KeyMarket { name: known.or(default.as_deref()), unknown_symbol: known.is_none() };
             }
-            .or(default.as_deref()),
+        };
+        KeyMarket { name, unknown_symbol: false }
+    }
+
+    /// The markets that rules name, fixed or by default, and which rules those are.
+    pub fn markets_of_rules(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut markets = BTreeMap::<_, Vec<_>>::new();
+        for rule in &self.rules {
+            if let MarketSource::Fixed(market) | MarketSource::Symbol { default: Some(market), .. } = &rule.market {
+                markets.entry(market.as_str()).or_default().push(rule.name.as_str());
+            }
         }
+        markets
+    }
+
+    /// The markets that the symbol table names.
+    pub fn markets_of_symbols(&self) -> BTreeSet<&str> {
+        let Symbols { exact, suffixes, prefixes } = &self.symbols;
+        [exact, &suffixes.markets, &prefixes.markets].into_iter().flat_map(|of| of.values()).map(String::as_str).collect()
     }
 }
 
@@ -399,7 +428,7 @@ mod tests {
         let check = |key: &str, expect: &str, market: Option<&str>| {
             let found = table.find(key.as_bytes());
             assert_eq!(found.map_or("", |(_, rule)| &rule.name), expect, "{key}");
-            assert_eq!(found.and_then(|(_, rule)| table.market(rule, key)), market, "{key}");
+            assert_eq!(found.and_then(|(_, rule)| table.market(rule, key).name), market, "{key}");
         };
         check("a:x", "a", Some("XNSE"));
         check("a:", "a", Some("XNSE"));
@@ -418,6 +447,34 @@ mod tests {
         check("a", "", None);
         check("b:x", "", None);
         check("", "", None);
+    }
+
+    #[test]
+    fn symbols_that_are_not_known() {
+        let table = table();
+        let check = |key: &str, unknown_symbol: bool| {
+            let market = table.find(key.as_bytes()).map(|(_, rule)| table.market(rule, key));
+            assert_eq!(market.map(|market| market.unknown_symbol), Some(unknown_symbol), "{key}");
+        };
+        check("a:quote:7203.T", false);
+        check("a:quote:7203", true);
+        check("a:", true);
+        // Only the part that the rule names is looked at.
+        check("c:d:7203.T", false);
+        check("c:7203.T:d", true);
+        check("c:d", true);
+        // No symbol is asked for.
+        check("a:x:persist", false);
+        check("a:b:", false);
+        check("c:d:x:old", false);
+    }
+
+    #[test]
+    fn markets_that_are_named() {
+        let table = table();
+        let of_rules = table.markets_of_rules();
+        assert_eq!(of_rules, [("XLON", vec!["c old"]), ("XNSE", vec!["a"])].into());
+        assert_eq!(table.markets_of_symbols(), ["XBOM", "XNSE", "XNYS", "XTKS"].into());
     }
 
     #[test]
