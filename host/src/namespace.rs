@@ -287,7 +287,11 @@ impl RuleTable {
     /// The markets that the symbol table names.
     pub fn markets_of_symbols(&self) -> BTreeSet<&str> {
         let Symbols { exact, suffixes, prefixes } = &self.symbols;
-        [exact, &suffixes.markets, &prefixes.markets].into_iter().flat_map(|of| of.values()).map(String::as_str).collect()
+        [exact, &suffixes.markets, &prefixes.markets]
+            .into_iter()
+            .flat_map(|of| of.values())
+            .map(String::as_str)
+            .collect()
     }
 }
 

@@ -25,9 +25,7 @@ pub(super) const VERB: Verb = Verb {
     command: |command| {
         command
             .about("Say what becomes of a command: rule, market session, decision, what is sent, and what it took")
-            .arg(
-                Arg::new("at").long("at").value_name("TIME").help("At this instant, such as 2026-11-23T10:00:00+05:30"),
-            )
+            .arg(Arg::new("at").long("at").value_name("TIME").help(format::AT))
             .arg(
                 Arg::new("command")
                     .value_name("COMMAND")
@@ -159,19 +157,14 @@ fn show_market(policies: &mut Policies, asked: &Asked, rule: &Rule, out: &mut dy
             MarketSource::Symbol { part: Some(part), .. } => format!("part {part} of the key is not"),
             _ => "no part of the key is".to_owned(),
         };
-        let instead = if asked.market.is_some() { "this market is the rule's default" } else { "the rule has no default" };
+        let instead =
+            if asked.market.is_some() { "this market is the rule's default" } else { "the rule has no default" };
         writeln!(out, "          {which} a symbol that the symbol table knows: {instead}")?;
     }
     Ok(())
 }
 
-fn show_asked(
-    asked: &Asked,
-    key: &[u8],
-    now: i64,
-    fallback: Option<u64>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+fn show_asked(asked: &Asked, key: &[u8], now: i64, fallback: Option<u64>, out: &mut dyn Write) -> anyhow::Result<()> {
     match &asked.decision {
         Err(error) => {
             writeln!(out, "policy    {} failed: {}", asked.policy, one_line(error))?;

@@ -4,6 +4,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// What `--at` is for.
+pub(super) const AT: &str = "At this instant, such as 2026-11-23T10:00:00+05:30";
+
 /// Reads an instant: RFC 3339 with an offset, such as `2026-11-23T10:00:00+05:30`.
 pub(super) fn instant(text: &str) -> anyhow::Result<i64> {
     let at: Timestamp = text

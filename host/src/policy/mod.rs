@@ -8,6 +8,7 @@ mod engine;
 mod health;
 mod instance;
 mod log;
+pub mod reach;
 mod selftest;
 mod set;
 pub mod standard;

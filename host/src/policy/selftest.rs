@@ -185,7 +185,9 @@ impl Case {
             ensure!(market == expect, "expected market {expect:?}, got {market:?}");
         }
         let mut text = vec![("rule", found.map_or(String::new(), |(_, rule)| rule.name.clone()))];
-        text.extend(found.map(|(_, rule)| ("market", table.market(rule, &self.key).name.unwrap_or_default().to_owned())));
+        text.extend(
+            found.map(|(_, rule)| ("market", table.market(rule, &self.key).name.unwrap_or_default().to_owned())),
+        );
         Ok(Text(text))
     }
 }
