@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgAction};
 use jiff::tz::TimeZone;
 
-use super::{Call, Verb, format};
+use super::{Call, Verb, format, unless_unread};
 use crate::command::{Command, Data, KeyUse, Kind, Row};
 use crate::metrics::Metrics;
 use crate::namespace::{MarketSource, Rule};
@@ -37,10 +37,10 @@ pub(super) const VERB: Verb = Verb {
                     .action(ArgAction::Append),
             )
     },
-    run,
+    run: |call, out| unless_unread(run(&call, out)),
 };
 
-fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+fn run(call: &Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let words: Vec<&String> = call.matches.get_many("command").unwrap_or_default().collect();
     let mut bytes = Vec::new();
     write::array(&mut bytes, words.len());
