@@ -78,7 +78,7 @@ pub const CALL_NS: [u64; 14] =
     [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 409_600, 1_638_400, 6_553_600, 104_857_600];
 
 const SHARDS: usize = 8;
-/// Markets whose horizon is told. Those that rules name come first; names of others come from keys, so they are bounded.
+/// Markets whose horizon is told. Those that rules name come first; names of others come from keys: hence the bound.
 const HORIZONS_MAX: usize = 256;
 
 // === impl Counter ===

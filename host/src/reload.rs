@@ -190,14 +190,14 @@ impl Reloader {
 
     /// Keeps how far the calendars of a new generation reach, and warns of those of its rules that end soon.
     fn note_markets(&self, set: &PolicySet) {
-        let known = Reach::of_rules(set).and_then(|of_rules| Ok((of_rules, set.markets()?)));
-        let (of_rules, markets) = match known {
-            Ok(known) => known,
+        let markets = match set.markets() {
+            Ok(markets) => markets,
             Err(error) => {
-                tracing::warn!(error = %one_line(&error), "the markets could not be asked how far their calendars reach");
+                tracing::warn!(error = %one_line(&error), "the markets could not say how far their calendars reach");
                 return;
             }
         };
+        let of_rules = Reach::of_rules(&set.rules, &markets);
         let named = of_rules.iter().filter_map(Reach::horizon).collect();
         self.metrics.renew_horizons(named, |name| reach::find(&markets, name).map(|market| market.horizon));
         let now = self.clock.now();

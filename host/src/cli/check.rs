@@ -46,7 +46,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let keys = format!("{}*{}", rule.prefix, rule.suffix);
         writeln!(out, "  {:<36} {keys:<44} {decides}", rule.name)?;
     }
-    show_markets(&Reach::of_all(&set)?, call.at()?, out)?;
+    show_markets(&Reach::of_all(&set.rules, &set.markets()?), call.at()?, out)?;
     writeln!(out, "\nok: {} policies, {} rules", set.policies.len(), set.rules.rules().len())?;
     Ok(ExitCode::SUCCESS)
 }

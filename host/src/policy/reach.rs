@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Horizon, Market, PolicySet};
+use super::{Horizon, Market};
 use crate::config::nearest;
+use crate::namespace::RuleTable;
 
 /// A market in use, and how far its calendar reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,34 +28,27 @@ const DAY_MS: i64 = 86_400_000;
 // === impl Reach ===
 
 impl Reach {
-    /// The markets that a set's rules name, in order of name.
-    ///
-    /// # Errors
-    /// The market-hours policy failed.
-    pub fn of_rules(set: &PolicySet) -> anyhow::Result<Vec<Self>> {
-        Self::of(set, set.rules.markets_of_rules())
+    /// The markets that rules name, in order of name, among those that a policy knows.
+    pub fn of_rules(rules: &RuleTable, markets: &[Market]) -> Vec<Self> {
+        Self::of(rules.markets_of_rules(), markets)
     }
 
-    /// The markets that a set's rules or its symbol table name, in order of name.
-    ///
-    /// # Errors
-    /// The market-hours policy failed.
-    pub fn of_all(set: &PolicySet) -> anyhow::Result<Vec<Self>> {
-        let mut names = set.rules.markets_of_rules();
-        for market in set.rules.markets_of_symbols() {
+    /// The markets that rules or the symbol table name, as [`Reach::of_rules`].
+    pub fn of_all(rules: &RuleTable, markets: &[Market]) -> Vec<Self> {
+        let mut names = rules.markets_of_rules();
+        for market in rules.markets_of_symbols() {
             names.entry(market).or_default();
         }
-        Self::of(set, names)
+        Self::of(names, markets)
     }
 
-    fn of(set: &PolicySet, names: BTreeMap<&str, Vec<&str>>) -> anyhow::Result<Vec<Self>> {
-        let markets = if names.is_empty() { Vec::new() } else { set.markets()? };
+    fn of(names: BTreeMap<&str, Vec<&str>>, markets: &[Market]) -> Vec<Self> {
         let reach = |(name, rules): (&str, Vec<&str>)| Self {
             name: name.to_owned(),
             rules: rules.into_iter().map(ToOwned::to_owned).collect(),
-            market: find(&markets, name).cloned().ok_or_else(|| near(&markets, name)),
+            market: find(markets, name).cloned().ok_or_else(|| near(markets, name)),
         };
-        Ok(names.into_iter().map(reach).collect())
+        names.into_iter().map(reach).collect()
     }
 
     /// Where the calendar ends. None: the market is not known.

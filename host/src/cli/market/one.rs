@@ -9,7 +9,7 @@ use serde_json::json;
 use super::paint::Paint;
 use super::timeline::{Stretch, Week};
 use crate::cli::format;
-use crate::policy::{Decider, Market, MarketError, MarketSession, SpecialDay, Transition, reach};
+use crate::policy::{Decider, Market, MarketError, MarketSession, Phase, Span, SpecialDay, Transition, reach};
 
 /// All that is said of one market.
 struct About {
@@ -117,8 +117,7 @@ impl About {
     /// A special day in one line.
     fn special_day(&self, day: &SpecialDay) -> String {
         let clock = |at| format::local_clock(at, Some(&self.zone));
-        let span =
-            |span: &crate::policy::Span| format!("{} {}–{}", span.phase.label(), clock(span.since), clock(span.until));
+        let span = |span: &Span| format!("{} {}–{}", span.phase.label(), clock(span.since), clock(span.until));
         let spans: Vec<_> = day.spans.iter().map(span).collect();
         let spans = if spans.is_empty() { "closed".to_owned() } else { spans.join(", ") };
         let date = day.date.parse::<jiff::civil::Date>();
@@ -129,9 +128,8 @@ impl About {
     }
 
     fn json(&self, at: i64) -> serde_json::Value {
-        let span = |phase: &str, since, until| json!({ "phase": phase, "since": format::utc(since), "until": format::utc(until) });
         let special_days = self.special_days.iter().map(|day| {
-            let spans = day.spans.iter().map(|of| span(of.phase.label(), of.since, of.until));
+            let spans = day.spans.iter().map(|of| span_json(of.phase, of.since, of.until));
             json!({
                 "date": day.date,
                 "spans": spans.collect::<Vec<_>>(),
@@ -142,7 +140,7 @@ impl About {
         });
         let week = self.week.days.iter().map(|day| {
             let known = day.parts.iter().map(|part| part.stretch);
-            let spans = known.filter_map(|of| Some(span(of.phase?.label(), of.since, of.until)));
+            let spans = known.filter_map(|of| Some(span_json(of.phase?, of.since, of.until)));
             json!({
                 "date": day.date.to_string(),
                 "since": format::utc(day.since),
@@ -188,6 +186,10 @@ pub(super) fn session_json(
         "data_version": *session.data_version,
         "transitions": transitions,
     })
+}
+
+fn span_json(phase: Phase, since: i64, until: i64) -> serde_json::Value {
+    json!({ "phase": phase.label(), "since": format::utc(since), "until": format::utc(until) })
 }
 
 /// What a market does from one instant to another, without gaps.
