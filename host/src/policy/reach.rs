@@ -70,7 +70,7 @@ impl Reach {
         match days_left(market.horizon, now) {
             days if days >= WARN_DAYS => None,
             days if market.horizon > now => Some(format!("the calendar ends in {} ({date})", count_days(days))),
-            days => Some(format!("the calendar ended {} ago ({date})", count_days(-days - 1))),
+            _ => Some(format!("the calendar ended {} ago ({date})", count_days(days_left(now, market.horizon)))),
         }
     }
 }
@@ -99,4 +99,42 @@ pub fn date(market: &Market, at: i64) -> String {
 
 fn count_days(days: i64) -> String {
     if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DAY_MS, Market, Reach};
+
+    fn market() -> Market {
+        Market {
+            name: "XBOM".into(),
+            aliases: vec!["BSE".into()],
+            title: "BSE, Mumbai".into(),
+            time_zone: "Asia/Kolkata".into(),
+            covered_from: 0,
+            // Midnight in Mumbai.
+            horizon: 1_798_741_800_000,
+            projected_from: 1_798_741_800_000,
+        }
+    }
+
+    #[test]
+    fn warnings() {
+        let check = |name: &str, left_ms: i64, expect: Option<&str>| {
+            let markets = [market()];
+            let rules = [(name, vec!["rule"])].into();
+            let reach = Reach::of(rules, &markets).remove(0);
+            let warning = reach.warning(market().horizon - left_ms);
+            assert_eq!(warning.as_deref(), expect, "{name} {left_ms} ms before its end");
+        };
+        check("XBOM", 60 * DAY_MS, None);
+        check("BSE", 60 * DAY_MS - 1, Some("the calendar ends in 59 days (2027-01-01)"));
+        check("XBOM", DAY_MS, Some("the calendar ends in 1 day (2027-01-01)"));
+        check("XBOM", 1, Some("the calendar ends in 0 days (2027-01-01)"));
+        check("XBOM", 0, Some("the calendar ended 0 days ago (2027-01-01)"));
+        check("XBOM", -1, Some("the calendar ended 0 days ago (2027-01-01)"));
+        check("XBOM", -DAY_MS, Some("the calendar ended 1 day ago (2027-01-01)"));
+        check("XBOMB", 0, Some("no policy knows a market of this name; did you mean XBOM?"));
+        check("NOWHERE", 0, Some("no policy knows a market of this name"));
+    }
 }
