@@ -103,7 +103,7 @@ fn check_tells_how_far_calendars_reach() {
     let standard = text(&check(&[], &["check"], nowhere.path(), 0, &["\nmarkets\n  24/"]).stdout);
     assert!(!standard.contains("no policy knows a market"), "{standard}");
     let past =
-        ["   -3 days to ", "WARNING XBOM: the calendar ended 2 days ago (", "until a newer market-hours.wasm is in"];
+        ["   -3 days to ", "WARNING XBOM: the calendar ended 3 days ago (", "until a newer market-hours.wasm is in"];
     one(&before(-3), &past);
 }
 
