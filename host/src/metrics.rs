@@ -193,3 +193,29 @@ impl CallTimes {
         (self.buckets.iter().map(Counter::get).collect(), self.sum_ns.get())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{HORIZONS_MAX, Horizon, Metrics};
+
+    fn horizon(market: &str, at: i64) -> Horizon {
+        Horizon { market: market.into(), at }
+    }
+
+    #[test]
+    fn horizons_are_bounded_and_renewed() {
+        let metrics = Metrics::default();
+        metrics.renew_horizons(vec![horizon("named", 1)], |_| None);
+        (0..HORIZONS_MAX + 10).for_each(|index| metrics.learn_horizon(&horizon(&format!("asked {index:04}"), 2)));
+        let known = metrics.horizons();
+        assert_eq!((known.len(), known.get("named")), (HORIZONS_MAX, Some(&1)));
+        assert_eq!((known.get("asked 0000"), known.get("asked 0260")), (Some(&2), None));
+        // What is known is kept up to date, where there is no more room too.
+        metrics.learn_horizon(&horizon("asked 0000", 3));
+        assert_eq!(metrics.horizons().get("asked 0000"), Some(&3));
+        // A new generation names another market, and knows one that was asked about.
+        metrics.renew_horizons(vec![horizon("other", 4)], |market| (market == "asked 0001").then_some(5));
+        let known: Vec<_> = metrics.horizons().into_iter().collect();
+        assert_eq!(known, [("asked 0001".into(), 5), ("other".into(), 4)]);
+    }
+}

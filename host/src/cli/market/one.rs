@@ -111,20 +111,7 @@ impl About {
         if self.special_days.is_empty() {
             writeln!(out, "    (none known)")?;
         }
-        self.special_days.iter().try_for_each(|day| writeln!(out, "    {}", self.special_day(day)))
-    }
-
-    /// A special day in one line.
-    fn special_day(&self, day: &SpecialDay) -> String {
-        let clock = |at| format::local_clock(at, Some(&self.zone));
-        let span = |span: &Span| format!("{} {}–{}", span.phase.label(), clock(span.since), clock(span.until));
-        let spans: Vec<_> = day.spans.iter().map(span).collect();
-        let spans = if spans.is_empty() { "closed".to_owned() } else { spans.join(", ") };
-        let date = day.date.parse::<jiff::civil::Date>();
-        let date = date.map_or_else(|_| day.date.clone(), |date| date.strftime("%a %Y-%m-%d").to_string());
-        let note = if day.note.is_empty() { String::new() } else { format!("; {}", day.note) };
-        let known = day.known_since.map(|at| format!(", known since {}", reach::date(&self.market, at)));
-        format!("{date}  {spans}{note} [{}{}]", day.source, known.unwrap_or_default())
+        self.special_days.iter().try_for_each(|day| writeln!(out, "    {}", special_day(day, &self.market, &self.zone)))
     }
 
     fn json(&self, at: i64) -> serde_json::Value {
@@ -157,6 +144,19 @@ impl About {
         }
         json
     }
+}
+
+/// A special day in one line.
+fn special_day(day: &SpecialDay, market: &Market, zone: &TimeZone) -> String {
+    let clock = |at| format::local_clock(at, Some(zone));
+    let span = |span: &Span| format!("{} {}–{}", span.phase.label(), clock(span.since), clock(span.until));
+    let spans: Vec<_> = day.spans.iter().map(span).collect();
+    let spans = if spans.is_empty() { "closed".to_owned() } else { spans.join(", ") };
+    let date = day.date.parse::<jiff::civil::Date>();
+    let date = date.map_or_else(|_| day.date.clone(), |date| date.strftime("%a %Y-%m-%d").to_string());
+    let note = if day.note.is_empty() { String::new() } else { format!("; {}", day.note) };
+    let known = day.known_since.map(|at| format!(", known since {}", reach::date(market, at)));
+    format!("{date}  {spans}{note} [{}{}]", day.source, known.unwrap_or_default())
 }
 
 /// What all forms of JSON say of a market.
@@ -222,5 +222,47 @@ fn hint(error: MarketError, name: &str, markets: &[Market]) -> String {
         _ if error != MarketError::UnknownMarket => String::new(),
         Some(near) => format!("; did you mean {near}?"),
         None => "; `bellwether market` lists them all".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::special_day;
+    use crate::policy::{Market, Phase, Span, SpecialDay};
+
+    #[test]
+    fn special_days() {
+        let instant = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let span = |phase, since: &str, until: &str| Span { phase, since: instant(since), until: instant(until) };
+        let market = Market {
+            name: "XNSE".into(),
+            aliases: Vec::new(),
+            title: String::new(),
+            time_zone: "Asia/Kolkata".into(),
+            covered_from: 0,
+            horizon: 1,
+            projected_from: 1,
+        };
+        let zone = TimeZone::get("Asia/Kolkata").unwrap();
+        let check = |date: &str, spans: Vec<Span>, note: &str, known_since: Option<&str>, expect: &str| {
+            let (note, source) = (note.to_owned(), "a circular".to_owned());
+            let day = SpecialDay { date: date.to_owned(), spans, note, source, known_since: known_since.map(instant) };
+            assert_eq!(special_day(&day, &market, &zone), expect);
+        };
+        check("2026-11-24", vec![], "", None, "Tue 2026-11-24  closed [a circular]");
+        check(
+            "2026-11-08",
+            vec![
+                span(Phase::PreOpen, "2026-11-08T14:05:00+05:30", "2026-11-08T14:20:00+05:30"),
+                span(Phase::Open, "2026-11-08T14:20:00+05:30", "2026-11-08T15:30:00+05:30"),
+            ],
+            "Muhurat",
+            // The next day already in Mumbai.
+            Some("2026-10-01T20:00:00Z"),
+            "Sun 2026-11-08  pre-open 14:05–14:20, open 14:20–15:30; Muhurat [a circular, known since 2026-10-02]",
+        );
+        check("no date", vec![], "note", None, "no date  closed; note [a circular]");
     }
 }
