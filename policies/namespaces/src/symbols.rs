@@ -106,26 +106,28 @@ const SUFFIXES: &[(&str, &str)] = &[
     (".CL", "XBOG"),
     (".LM", "XLIM"),
     // Pairs of a crypto currency, which trade always, in the currencies they are quoted in.
-    ("-USD", "24/7"),
-    ("-USDT", "24/7"),
-    ("-USDC", "24/7"),
-    ("-INR", "24/7"),
-    ("-EUR", "24/7"),
-    ("-GBP", "24/7"),
-    ("-JPY", "24/7"),
-    ("-KRW", "24/7"),
-    ("-CAD", "24/7"),
-    ("-AUD", "24/7"),
-    ("-BTC", "24/7"),
-    ("-ETH", "24/7"),
-    // Currencies trade while the week lasts; futures have the hours of CME Globex.
-    ("=X", "24/5"),
+    ("-USD", "CRYPTO"),
+    ("-USDT", "CRYPTO"),
+    ("-USDC", "CRYPTO"),
+    ("-INR", "CRYPTO"),
+    ("-EUR", "CRYPTO"),
+    ("-GBP", "CRYPTO"),
+    ("-JPY", "CRYPTO"),
+    ("-KRW", "CRYPTO"),
+    ("-CAD", "CRYPTO"),
+    ("-AUD", "CRYPTO"),
+    ("-BTC", "CRYPTO"),
+    ("-ETH", "CRYPTO"),
+    // Currencies trade from Sunday to Friday, 17:00 in New York. Futures that are not listed below, cattle and lumber
+    // among them, are taken for open as long as anything is at CME Globex.
+    ("=X", "FOREX"),
     ("=F", "CMES"),
-    // One month's contract of a future, by its exchange: ESZ26.CME, ZCZ26.CBT, GCZ26.CMX, CLZ26.NYM, KCZ26.NYB.
+    // One month's contract of a future, by its exchange: ESZ26.CME, ZCZ26.CBT, GCZ26.CMX, CLZ26.NYM, KCZ26.NYB. The
+    // first two trade contracts of several families, and a suffix does not say which.
     (".CME", "CMES"),
     (".CBT", "CMES"),
-    (".CMX", "CMES"),
-    (".NYM", "CMES"),
+    (".CMX", "CMES.metals"),
+    (".NYM", "CMES.energy"),
     (".NYB", "IEPA"),
 ];
 
@@ -225,6 +227,17 @@ const EXACT: &[(&str, &str)] = &[
     ("VX=F", "XCBF"),
 ];
 
+/// Futures by the family whose hours they have, written `ES=F`. Those on crypto currencies trade on weekends too.
+const FUTURES: &[(&str, &str)] = &[
+    ("CMES.equity-index", "ES MES NQ MNQ YM MYM RTY M2K EMD NKD"),
+    ("CMES.metals", "GC MGC SI SIL HG MHG PL PA"),
+    ("CMES.energy", "CL MCL QM NG QG BZ RB HO"),
+    ("CMES.grains", "ZC ZW KE ZS ZM ZL ZO ZR"),
+    ("CMES.rates", "ZB UB ZN TN ZF ZT ZQ SR1 SR3"),
+    ("CMES.fx", "6A 6B 6C 6E 6J 6L 6M 6N 6S 6Z M6A M6B M6E"),
+    ("CRYPTO", "BTC MBT ETH MET"),
+];
+
 /// The sector indices of the National Stock Exchange: ^CNXIT, ^CNXAUTO, ^CNXPHARMA …
 const PREFIXES: &[(&str, &str)] = &[("^CNX", "XNSE")];
 
@@ -263,5 +276,8 @@ fn defaults() -> Vec<SymbolRule> {
         text: (*text).to_owned(),
         market: (*market).to_owned(),
     };
-    tables.into_iter().flat_map(|(match_by, lines)| lines.iter().map(move |pair| line(match_by, pair))).collect()
+    let plain = tables.into_iter().flat_map(|(match_by, lines)| lines.iter().map(move |pair| line(match_by, pair)));
+    let future = |market: &str, name: &str| line(SymbolMatch::Exact, &(&format!("{name}=F"), market));
+    let futures = FUTURES.iter().flat_map(|(market, names)| names.split(' ').map(move |name| future(market, name)));
+    plain.chain(futures).collect()
 }

@@ -120,10 +120,15 @@ fn currencies_and_futures_have_their_markets() -> Result<(), String> {
             assert_eq!(market_of(&lines, symbol).as_deref(), Some(market), "{symbol}");
         }
     };
-    check("BTC-USD ETH-INR SOL-EUR USDT-USD ETH-BTC BTC-GBP BTC-JPY XRP-KRW BTC-USDT", "24/7");
-    check("EURUSD=X INR=X JPY=X", "24/5");
-    check("ES=F NQ=F YM=F RTY=F GC=F SI=F HG=F CL=F NG=F BZ=F ZC=F ZW=F ZS=F ZN=F ZB=F 6E=F LE=F", "CMES");
-    check("ESZ26.CME ZCZ26.CBT GCZ26.CMX CLZ26.NYM", "CMES");
+    check("BTC-USD ETH-INR SOL-EUR USDT-USD ETH-BTC BTC-GBP BTC-JPY XRP-KRW BTC-USDT BTC=F ETH=F", "CRYPTO");
+    check("EURUSD=X INR=X JPY=X", "FOREX");
+    check("ES=F NQ=F YM=F RTY=F MES=F NKD=F", "CMES.equity-index");
+    check("GC=F SI=F HG=F PL=F GCZ26.CMX", "CMES.metals");
+    check("CL=F NG=F BZ=F RB=F HO=F CLZ26.NYM", "CMES.energy");
+    check("ZC=F ZW=F ZS=F ZL=F KE=F", "CMES.grains");
+    check("ZN=F ZB=F ZF=F ZT=F ZQ=F SR3=F", "CMES.rates");
+    check("6E=F 6J=F 6B=F", "CMES.fx");
+    check("LE=F HE=F LBR=F ESZ26.CME ZCZ26.CBT", "CMES");
     check("KC=F SB=F CC=F CT=F OJ=F DX=F DX-Y.NYB", "IEPA");
     check("VX=F", "XCBF");
     Ok(())
