@@ -1,7 +1,8 @@
 //! The admin server and the log: what an operator sees of a running sidecar.
 
+use crate::harness::policies::put;
 use crate::harness::process::poll_for;
-use crate::harness::{Client, Redis, Sidecar, encoded};
+use crate::harness::{Client, Redis, Sidecar, encoded, folder, run};
 
 /// The buckets of a histogram of calls that take nanoseconds to microseconds, with time for one that does not end.
 const CALL_SECONDS_FIRST_MAX: f64 = 1e-6;
@@ -135,6 +136,62 @@ fn metrics() {
     assert!(bounds.is_sorted() && bounds.len() > 5, "{bounds:?}");
     assert!(bounds[0] <= CALL_SECONDS_FIRST_MAX && bounds[bounds.len() - 1].is_infinite(), "{bounds:?}");
     assert!(of(&after, "bellwether_policy_call_seconds_sum") > 0.0);
+}
+
+/// Where calendars end: of the markets that rules name, and of those that have been asked about; and symbols that
+/// are not known.
+#[test]
+fn metrics_of_markets() {
+    const DAY_MS: i64 = 86_400_000;
+    let horizon = |market: &str| -> i64 {
+        let output = run(&["market", market, "--at", "2026-11-23T12:00:00Z", "--json"], std::path::Path::new("."));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["horizon"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
+    };
+    let (home, tokyo) = (horizon("XNSE"), horizon("XTKS"));
+    // Half a day into the third day after the end: days are told apart from hours, whenever this runs.
+    let now = home + 2 * DAY_MS + DAY_MS / 2;
+    let offset = now - jiff::Timestamp::now().as_millisecond();
+    let sign = if offset < 0 { "-" } else { "" };
+    let offset = format!("--clock-offset={sign}PT{}S", offset.abs() / 1000);
+    let rules = b"[settings.rules.app]\nprefix = \"app:\"\nmarket = \"XBOMB\"\njson = \"any\"";
+    let policies = folder(&[("namespaces.toml", rules)]);
+    let flags =
+        ["--workers", "1", &offset, "--policy-poll-ms", "20", "--policy-folder", policies.path().to_str().unwrap()];
+    let sidecar = Sidecar::start("dev", &flags);
+    let days = |market: &str| {
+        let sample = format!("bellwether_market_horizon_days{{market=\"{market}\"}}");
+        parsed(&sidecar.admin("/metrics").1).into_iter().find(|(name, _)| *name == sample).map(|(_, days)| days)
+    };
+    assert_eq!((days("XNSE"), days("XBOMB"), days("XTKS"), days("XNYS")), (Some(-3.0), None, None, None));
+    let told = |generation: u64, expect: &str| {
+        let lines = sidecar.process.lines();
+        let told = lines.iter().any(|line| line.contains("markets of rules: ") && line.contains(expect));
+        assert!(told, "no {expect:?} of generation {generation} in {lines:#?}");
+    };
+    told(1, "XBOMB: no policy knows a market of this name; did you mean XBOM?; XNSE: the calendar ended 2 days ago (");
+    let mut client = sidecar.client();
+    for key in
+        ["fyntrix:general:7203.T", "fyntrix:general:a", "fyntrix:general:b", "fyntrix:general:c:persist", "app:d"]
+    {
+        assert_eq!(client.ask(&format!("SET {key} {{}}")), "+OK", "{key}");
+    }
+    let tokyo_days = (tokyo - now).div_euclid(DAY_MS) as f64;
+    assert_eq!((days("XTKS"), days("XBOMB"), days("XNSE")), (Some(tokyo_days), None, Some(-3.0)));
+    let unknown = |rule: &str| sidecar.metric(&format!("bellwether_unknown_symbols_total{{rule=\"{rule}\"}}"));
+    assert_eq!((unknown("fyntrix:general"), unknown("fyntrix:scores")), (2.0, 0.0));
+    let (_, page) = sidecar.admin("/metrics");
+    for without in ["app", "fyntrix:general:persist", "fyntrix:context"] {
+        assert!(!page.contains(&format!("unknown_symbols_total{{rule=\"{without}\"}}")), "{without}: {page}");
+    }
+    // Another generation names another market, and knows what has been asked about.
+    let rules = b"[settings.rules.app]\nprefix = \"app:\"\nmarket = \"XNYS\"\njson = \"any\"";
+    put(policies.path(), "namespaces.toml", rules);
+    poll_for("the market of the new rules", || match days("XNYS") {
+        Some(_) => Ok(()),
+        None => Err(sidecar.process.lines().join("\n")),
+    });
+    assert_eq!((days("XTKS"), days("XNSE")), (Some(tokyo_days), Some(-3.0)));
 }
 
 /// Someone who tries things out is told; a live application is not broken.

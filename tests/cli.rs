@@ -6,7 +6,7 @@ use std::process::Output;
 use bellwether::config::SETTINGS;
 
 use crate::harness::policies::{empty_component, ttl};
-use crate::harness::{folder, run, run_with};
+use crate::harness::{folder, run_with};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -66,6 +66,45 @@ fn check_tells_what_is_broken() {
         &[("namespaces.toml", b"[settings.rules.a]\nprefix = \"a:\"\nttl_policy = \"b\"")],
         "the policy set (assemble): rule \"a\": there is no policy \"b\" to decide",
     );
+}
+
+/// How far the calendars of the markets in use reach: warnings are no failure.
+#[test]
+fn check_tells_how_far_calendars_reach() {
+    let rules = b"[settings]\ndefaults = false\nsymbols = { defaults = false, suffix = { \".T\" = \"XTKS\" } }\n\
+        [settings.rules.home]\nprefix = \"home:\"\nmarket = \"XBOM\"\n\
+        [settings.rules.typo]\nprefix = \"typo:\"\nmarket = \"XTKSS\"\n\
+        [settings.rules.strange]\nprefix = \"strange:\"\nmarket = \"NOWHERE\"";
+    let policies = folder(&[("namespaces.toml", rules)]);
+    let output = run_with(&[], &["market", "XBOM", "--json"], policies.path());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let horizon: jiff::Timestamp = json["horizon"].as_str().unwrap().parse().unwrap();
+    let end = horizon.to_zoned(jiff::tz::TimeZone::get("Asia/Kolkata").unwrap()).date();
+    let before = |days: i64| horizon.checked_sub(jiff::SignedDuration::from_hours(24 * days)).unwrap().to_string();
+    let one = |at: &str, expect: &[&str]| {
+        let args = ["check", "--policy-folder", policies.path().to_str().unwrap(), "--at", at];
+        text(&check(&[], &args, policies.path(), 0, expect).stdout)
+    };
+    let shown = one(
+        &before(59),
+        &[
+            &format!("WARNING XBOM: the calendar ends in 59 days ({end}); put a newer market-hours.wasm into"),
+            "WARNING XTKSS: no policy knows a market of this name; did you mean XTKS?; its keys get",
+            "WARNING NOWHERE: no policy knows a market of this name; its keys get the lifetimes that the ttl policy",
+            "ok: 3 policies, 3 rules",
+        ],
+    );
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(&format!("  {name} "))).unwrap_or_default();
+    assert!(line("XBOM").contains(&format!("   59 days to {end}, ")) && line("XBOM").ends_with(" home"), "{shown}");
+    assert!(line("XTKS").ends_with(" the symbol table"), "{shown}");
+    assert!(line("XTKSS").contains("not known") && line("XTKSS").ends_with(" typo"), "{shown}");
+    // Every market that the standard policies name is known to them.
+    let nowhere = folder(&[]);
+    let standard = text(&check(&[], &["check"], nowhere.path(), 0, &["\nmarkets\n  24/"]).stdout);
+    assert!(!standard.contains("no policy knows a market"), "{standard}");
+    let past =
+        ["   -3 days to ", "WARNING XBOM: the calendar ended 3 days ago (", "until a newer market-hours.wasm is in"];
+    one(&before(-3), &past);
 }
 
 #[test]
@@ -159,25 +198,4 @@ fn help_names_every_setting() {
             assert!(setting.variable.is_empty() || help.contains(setting.variable), "{verb}: {}", setting.variable);
         }
     }
-}
-
-#[test]
-fn markets_are_listed() {
-    let nowhere = tempfile::tempdir().unwrap();
-    let at = ["--at", "2026-11-23T10:00:00+05:30"];
-    let line = "XBOM          open            until Mon 2026-11-23 15:15:00 +05:30";
-    let list = text(&check(&[], &[&["market"], &at[..]].concat(), nowhere.path(), 0, &[line]).stdout);
-    for known in ["XNSE", "XNYS", "XNAS", "XLON", "XTKS", "XHKG", "XSHG", "XETR", "24/7"] {
-        let line = list.lines().find(|line| line.split(' ').next() == Some(known));
-        // State and title stand apart.
-        assert!(line.is_some_and(|line| line.get(66..67) == Some(" ")), "{known}: {line:?}");
-    }
-    let json = check(&[], &[&["market", "--json"], &at[..]].concat(), nowhere.path(), 0, &[]);
-    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), list.lines().count());
-    let shown = ["phase              open", "next regular open  Wed 2026-11-25 09:15:00 +05:30"];
-    check(&[], &[&["market", "XBOM"], &at[..]].concat(), nowhere.path(), 0, &shown);
-    let unknown = run(&["market", "XNYC"], nowhere.path());
-    assert_eq!(unknown.status.code(), Some(1));
-    assert!(text(&unknown.stderr).contains("unknown market; did you mean XNYS?"), "{}", text(&unknown.stderr));
 }

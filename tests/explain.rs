@@ -25,6 +25,8 @@ struct Decision {
     rule: Option<String>,
     market: Option<String>,
     until: Option<String>,
+    /// A line that says more about the market.
+    note: Option<String>,
     ttl_ms: Option<u64>,
     ends: Option<[jiff::Timestamp; 2]>,
     sends: Option<String>,
@@ -95,6 +97,9 @@ impl Decision {
         }
         if let Some(until) = &self.until {
             told("until", until, first("market"), first("market").ends_with(&format!("until {until}")));
+        }
+        if let Some(note) = &self.note {
+            told("note", note, "", of("").any(|line| line == note));
         }
         if let Some(ms) = self.ttl_ms {
             told("ttl", &ms.to_string(), first("ttl"), ttl == Some(ms));

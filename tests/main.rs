@@ -18,6 +18,7 @@ mod explain;
 mod harness;
 mod hostile;
 mod lifetimes;
+mod market;
 mod reload;
 mod retime;
 mod tidy;

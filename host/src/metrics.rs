@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::command::Kind;
 use crate::namespace::RuleTable;
-use crate::policy::Cost;
+use crate::policy::{Cost, Horizon};
 
 /// A counter that each worker adds to in a place of its own.
 #[derive(Debug, Default)]
@@ -53,9 +53,13 @@ pub enum Retimed {
     WrittenMeanwhile,
 }
 
-/// The counters of one rule, one for each outcome.
+/// The counters of one rule.
 #[derive(Debug, Default)]
-pub struct RuleCounters([Counter; Outcome::ALL.len()]);
+pub struct RuleCounters {
+    outcomes: [Counter; Outcome::ALL.len()],
+    /// Decisions about keys whose symbol is missing or unknown, under a rule that takes the market from a symbol.
+    pub unknown_symbols: Counter,
+}
 
 /// All counters of the process.
 #[derive(Debug, Default)]
@@ -79,6 +83,8 @@ pub struct Metrics {
     /// Keys that such walks looked at, by what [`Retimed::ALL`] says.
     pub retime_keys: [Counter; Retimed::ALL.len()],
     rules: Mutex<BTreeMap<String, Arc<RuleCounters>>>,
+    /// Where the calendars of markets in use end.
+    horizons: Mutex<BTreeMap<Box<str>, i64>>,
 }
 
 /// A histogram of call times.
@@ -93,6 +99,8 @@ pub const CALL_NS: [u64; 14] =
     [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 409_600, 1_638_400, 6_553_600, 104_857_600];
 
 const SHARDS: usize = 8;
+/// Markets whose horizon is told. Those that rules name come first; names of others come from keys: hence the bound.
+const HORIZONS_MAX: usize = 256;
 
 // === impl Counter ===
 
@@ -155,14 +163,14 @@ impl Retimed {
 impl RuleCounters {
     /// Counts one.
     pub fn count(&self, worker: usize, outcome: Outcome) {
-        if let Some(counter) = self.0.get(outcome as usize) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.add(worker, 1);
         }
     }
 
     /// The counters with their outcomes.
     pub fn all(&self) -> impl Iterator<Item = (Outcome, u64)> {
-        Outcome::ALL.into_iter().zip(&self.0).map(|(outcome, counter)| (outcome, counter.get()))
+        Outcome::ALL.into_iter().zip(&self.outcomes).map(|(outcome, counter)| (outcome, counter.get()))
     }
 }
 
@@ -179,6 +187,32 @@ impl Metrics {
     pub fn rules(&self) -> Vec<(String, Arc<RuleCounters>)> {
         let known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
+    }
+
+    /// Keeps where a market's calendar ends. Of at most 256 markets.
+    pub fn learn_horizon(&self, horizon: &Horizon) {
+        let mut known = self.horizons.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < HORIZONS_MAX || known.contains_key(&horizon.market) {
+            known.insert(horizon.market.clone(), horizon.at);
+        }
+    }
+
+    /// A new generation: the markets that its rules name, and what it knows of those that have been asked about. A
+    /// market that it does not know is forgotten.
+    pub fn renew_horizons(&self, named: Vec<Horizon>, find: impl Fn(&str) -> Option<i64>) {
+        let mut known = self.horizons.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = std::mem::take(&mut *known).into_keys();
+        let asked = asked.filter_map(|market| find(&market).map(|at| Horizon { market, at }));
+        for Horizon { market, at } in named.into_iter().chain(asked) {
+            if known.len() < HORIZONS_MAX {
+                known.insert(market, at);
+            }
+        }
+    }
+
+    /// Where the calendars of markets in use end, by name.
+    pub fn horizons(&self) -> BTreeMap<Box<str>, i64> {
+        self.horizons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -198,5 +232,31 @@ impl CallTimes {
     /// The counts of the buckets and the sum of all times in nanoseconds.
     pub fn read(&self) -> (Vec<u64>, u64) {
         (self.buckets.iter().map(Counter::get).collect(), self.sum_ns.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HORIZONS_MAX, Horizon, Metrics};
+
+    fn horizon(market: &str, at: i64) -> Horizon {
+        Horizon { market: market.into(), at }
+    }
+
+    #[test]
+    fn horizons_are_bounded_and_renewed() {
+        let metrics = Metrics::default();
+        metrics.renew_horizons(vec![horizon("named", 1)], |_| None);
+        (0..HORIZONS_MAX + 10).for_each(|index| metrics.learn_horizon(&horizon(&format!("asked {index:04}"), 2)));
+        let known = metrics.horizons();
+        assert_eq!((known.len(), known.get("named")), (HORIZONS_MAX, Some(&1)));
+        assert_eq!((known.get("asked 0000"), known.get("asked 0260")), (Some(&2), None));
+        // What is known is kept up to date, where there is no more room too.
+        metrics.learn_horizon(&horizon("asked 0000", 3));
+        assert_eq!(metrics.horizons().get("asked 0000"), Some(&3));
+        // A new generation names another market, and knows one that was asked about.
+        metrics.renew_horizons(vec![horizon("other", 4)], |market| (market == "asked 0001").then_some(5));
+        let known: Vec<_> = metrics.horizons().into_iter().collect();
+        assert_eq!(known, [("asked 0001".into(), 5), ("other".into(), 4)]);
     }
 }

@@ -1,7 +1,7 @@
 //! The rule table: which rule a key is under and which market it belongs to. Pure data and look-ups; where the rules
 //! come from is not known here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{bail, ensure};
 use rustc_hash::FxHashMap;
@@ -87,6 +87,15 @@ pub enum ClientTtl {
     Cap,
     /// The decision stands.
     Replace,
+}
+
+/// The market of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyMarket<'a> {
+    /// Its name. None: the key has no market.
+    pub name: Option<&'a str>,
+    /// The rule takes the market from a symbol, and the symbol is missing or not one that the symbol table knows.
+    pub unknown_symbol: bool,
 }
 
 /// One line of the symbol table.
@@ -244,21 +253,45 @@ impl RuleTable {
     }
 
     /// The market of a key under a rule.
-    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> Option<&'a str> {
+    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> KeyMarket<'a> {
         let parts = || {
             let inner = key.get(rule.prefix.len()..key.len() - rule.suffix.len()).unwrap_or_default();
             inner.split(':')
         };
-        match &rule.market {
+        let name = match &rule.market {
             MarketSource::None => None,
-            MarketSource::Fixed(market) => Some(market),
+            MarketSource::Fixed(market) => Some(market.as_str()),
             MarketSource::KeyPart(part) => parts().nth(*part).filter(|market| !market.is_empty()),
-            MarketSource::Symbol { part, default } => match part {
-                Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
-                None => parts().find_map(|symbol| self.symbols.market(symbol)),
+            MarketSource::Symbol { part, default } => {
+                let known = match part {
+                    Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
+                    None => parts().find_map(|symbol| self.symbols.market(symbol)),
+                };
+                return KeyMarket { name: known.or(default.as_deref()), unknown_symbol: known.is_none() };
             }
-            .or(default.as_deref()),
+        };
+        KeyMarket { name, unknown_symbol: false }
+    }
+
+    /// The markets that rules name, fixed or by default, and which rules those are.
+    pub fn markets_of_rules(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut markets = BTreeMap::<_, Vec<_>>::new();
+        for rule in &self.rules {
+            if let MarketSource::Fixed(market) | MarketSource::Symbol { default: Some(market), .. } = &rule.market {
+                markets.entry(market.as_str()).or_default().push(rule.name.as_str());
+            }
         }
+        markets
+    }
+
+    /// The markets that the symbol table names.
+    pub fn markets_of_symbols(&self) -> BTreeSet<&str> {
+        let Symbols { exact, suffixes, prefixes } = &self.symbols;
+        [exact, &suffixes.markets, &prefixes.markets]
+            .into_iter()
+            .flat_map(|of| of.values())
+            .map(String::as_str)
+            .collect()
     }
 }
 
@@ -348,90 +381,4 @@ fn check_rule(rule: &Rule) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Access, Apply, ClientTtl, MarketSource, Rule, RuleTable, SymbolMatch, SymbolRule, ValueCheck};
-
-    fn rule(name: &str, prefix: &str, suffix: &str, market: MarketSource) -> Rule {
-        Rule {
-            name: name.into(),
-            prefix: prefix.into(),
-            suffix: suffix.into(),
-            ttl_policy: None,
-            market,
-            value: ValueCheck::Any,
-            value_bytes_max: None,
-            access: Access::ReadWrite,
-            apply: Apply::OnCreate,
-            client_ttl: ClientTtl::Respect,
-            fallback_ttl_ms: None,
-            near_ms: None,
-            stale_ms: None,
-            lease_ms: None,
-            lease_wait_ms: None,
-            refresh_ahead_percent: None,
-            fail_safe_ms: None,
-        }
-    }
-
-    fn table() -> RuleTable {
-        let any = MarketSource::Symbol { part: None, default: Some("XNSE".into()) };
-        let symbol =
-            |match_by, text: &str, market: &str| SymbolRule { match_by, text: text.into(), market: market.into() };
-        let rules = vec![
-            rule("a", "a:", "", any.clone()),
-            rule("a persist", "a:", ":persist", MarketSource::None),
-            rule("a b", "a:b:", "", MarketSource::KeyPart(0)),
-            rule("c old", "c:d:", ":old", MarketSource::Fixed("XLON".into())),
-            rule("c", "c:", "", MarketSource::Symbol { part: Some(1), default: None }),
-        ];
-        let symbols = vec![
-            symbol(SymbolMatch::Suffix, ".T", "XTKS"),
-            symbol(SymbolMatch::Exact, "^NSEI", "XNSE"),
-            symbol(SymbolMatch::Prefix, "^", "XNYS"),
-            symbol(SymbolMatch::Exact, "ODD.T", "XBOM"),
-        ];
-        RuleTable::build(rules, symbols).unwrap()
-    }
-
-    #[test]
-    fn keys_and_their_rules() {
-        let table = table();
-        let check = |key: &str, expect: &str, market: Option<&str>| {
-            let found = table.find(key.as_bytes());
-            assert_eq!(found.map_or("", |(_, rule)| &rule.name), expect, "{key}");
-            assert_eq!(found.and_then(|(_, rule)| table.market(rule, key)), market, "{key}");
-        };
-        check("a:x", "a", Some("XNSE"));
-        check("a:", "a", Some("XNSE"));
-        check("a:quote:7203.T", "a", Some("XTKS"));
-        check("a:quote:ODD.T", "a", Some("XBOM"));
-        check("a:quote:^GSPC", "a", Some("XNYS"));
-        check("a:quote:.T", "a", Some("XNSE"));
-        check("a:x:persist", "a persist", None);
-        check("a::persist", "a persist", None);
-        check("a:persist", "a", Some("XNSE"));
-        check("a:b:XBOM:x", "a b", Some("XBOM"));
-        check("a:b:", "a b", None);
-        check("c:d:x", "c", None);
-        check("c:d:7203.T", "c", Some("XTKS"));
-        check("c:d:x:old", "c old", Some("XLON"));
-        check("a", "", None);
-        check("b:x", "", None);
-        check("", "", None);
-    }
-
-    #[test]
-    fn rules_that_cannot_be() {
-        let check = |rules: Vec<Rule>, expect: &str| {
-            assert_eq!(RuleTable::build(rules, vec![]).unwrap_err().to_string(), expect);
-        };
-        let plain = |name, prefix, suffix| rule(name, prefix, suffix, MarketSource::None);
-        check(vec![plain("x", "a:", ""), plain("x", "b:", "")], "two rules are called \"x\"");
-        check(
-            vec![plain("x", "a:", ":b"), plain("y", "a:", ":b")],
-            "rules \"x\" and \"y\" have the same prefix \"a:\" and suffix \":b\"",
-        );
-        check(vec![plain("x", "a", "")], "rule \"x\": the prefix \"a\" must end in ':' and have at most 512 bytes");
-        check(vec![plain("", "a:", "")], "a rule's name must have 1 to 64 bytes: \"\"");
-    }
-}
+mod tests;

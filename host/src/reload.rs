@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line};
+use crate::policy::reach::Reach;
+use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line, reach};
 
 pub use folder::{Fingerprint, Folder};
 
@@ -106,6 +107,7 @@ impl Reloader {
         let set = PolicySet::load(&self.engine, 1, &self.folder.mounts()?, None)?;
         tracing::info!("generation 1 ({}) {} ms", set.digests(), begun.elapsed().as_millis());
         self.metrics.generations.add(0, 1);
+        self.note_markets(&set);
         Ok(Arc::new(set))
     }
 
@@ -164,10 +166,12 @@ impl Reloader {
             Ok(set) => {
                 let changed = set.changes_from(&old);
                 self.metrics.generations.add(0, 1);
-                published.send_replace(Arc::new(set));
+                let set = Arc::new(set);
+                published.send_replace(Arc::clone(&set));
                 self.forget_refusal();
                 let ms = begun.elapsed().as_millis();
                 tracing::info!("generation {} → {generation} ({changed}) {ms} ms", old.generation);
+                self.note_markets(&set);
             }
             Err(rejected) => {
                 self.metrics.generations_refused.add(0, 1);
@@ -181,6 +185,27 @@ impl Reloader {
                 };
                 *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
             }
+        }
+    }
+
+    /// Keeps how far the calendars of a new generation reach, and warns of those of its rules that end soon.
+    fn note_markets(&self, set: &PolicySet) {
+        let markets = match set.markets() {
+            Ok(markets) => markets,
+            Err(error) => {
+                tracing::warn!(error = %one_line(&error), "the markets could not say how far their calendars reach");
+                return;
+            }
+        };
+        let of_rules = Reach::of_rules(&set.rules, &markets);
+        let named = of_rules.iter().filter_map(Reach::horizon).collect();
+        self.metrics.renew_horizons(named, |name| reach::find(&markets, name).map(|market| market.horizon));
+        let now = self.clock.now();
+        let warning = |of: &Reach| Some(format!("{}: {}", of.name, of.warning(now)?));
+        let warnings: Vec<_> = of_rules.iter().filter_map(warning).collect();
+        if !warnings.is_empty() {
+            let generation = set.generation;
+            tracing::warn!(generation, "markets of rules: {}; `bellwether check` says more", warnings.join("; "));
         }
     }
 

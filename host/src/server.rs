@@ -68,7 +68,8 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     tokio::pin!(stop);
     let (route, db, password) = route(&config, clock)?;
-    let status = Status::new(Arc::clone(&metrics), Arc::clone(&route.state), current.clone(), reloader.last_refusal());
+    let (state, refusal) = (Arc::clone(&route.state), reloader.last_refusal());
+    let status = Status::new(clock, Arc::clone(&metrics), state, current.clone(), refusal);
     if let Some(address) = config.admin_listen {
         let address = admin::start(address, Arc::clone(&status)).await?;
         tracing::info!(%address, "admin server listens");

@@ -26,10 +26,10 @@ pub fn hostile() -> &'static [u8] {
     COMPONENT.get_or_init(|| component(&module("hostile-policy")))
 }
 
-/// The component of `tests/market`, a market-hours policy whose sessions are its settings.
+/// The component of `tests/scripted-market`, a market-hours policy whose sessions are its settings.
 pub fn market() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| component(&module("market-policy")))
+    COMPONENT.get_or_init(|| component(&module("scripted-market-policy")))
 }
 
 /// The component of `examples/first-policy`.

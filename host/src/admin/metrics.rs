@@ -1,7 +1,8 @@
 //! The counters as OpenMetrics text, by the `prometheus-client` crate.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -13,6 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Status;
 use crate::command::Kind;
 use crate::metrics::{CALL_NS, Retimed};
+use crate::namespace::MarketSource;
+use crate::policy::reach::days_left;
 
 /// The content type of [`text`].
 pub(super) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +31,8 @@ struct Snapshot {
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
+    unknown_symbols: Vec<(String, u64)>,
+    market_horizon_days: Vec<(String, i64)>,
     call_buckets: Vec<(f64, u64)>,
     call_seconds: f64,
 }
@@ -47,9 +52,18 @@ impl Snapshot {
     fn take(status: &Status) -> Self {
         let metrics = &status.metrics;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let generation = status.current.borrow().generation;
+        let set = Arc::clone(&status.current.borrow());
+        let generation = set.generation;
+        let now = status.clock.now();
+        let by_symbol = set.rules.rules().iter().filter(|rule| matches!(rule.market, MarketSource::Symbol { .. }));
+        let by_symbol: HashSet<_> = by_symbol.map(|rule| rule.name.as_str()).collect();
         let refused = status.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let decisions = metrics.rules().into_iter().flat_map(|(rule, counters)| {
+        let rules = metrics.rules();
+        let unknown = rules.iter().filter(|(rule, _)| by_symbol.contains(rule.as_str()));
+        let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();
+        let horizons = metrics.horizons().into_iter();
+        let market_horizon_days = horizons.map(|(market, at)| (market.into(), days_left(at, now))).collect();
+        let decisions = rules.into_iter().flat_map(|(rule, counters)| {
             let all: Vec<_> = counters.all().collect();
             all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
         });
@@ -74,6 +88,8 @@ impl Snapshot {
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
+            unknown_symbols,
+            market_horizon_days,
             call_buckets: bounds.zip(counts).collect(),
             call_seconds: sum_ns as f64 / 1e9,
         }
@@ -105,6 +121,17 @@ impl Collector for Snapshot {
         let mut family = encoder.encode_descriptor("retime_keys", help, None, MetricType::Counter)?;
         for (outcome, count) in &self.retimed {
             ConstCounter::new(*count).encode(family.encode_family(&[("outcome", *outcome)])?)?;
+        }
+        let help = "Decisions about keys without a known symbol, by rule that asks for one";
+        let mut family = encoder.encode_descriptor("unknown_symbols", help, None, MetricType::Counter)?;
+        for (rule, count) in &self.unknown_symbols {
+            ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str())])?)?;
+        }
+        let help =
+            "Whole days until the calendar of a market in use ends, negative once it has; of at most 256 markets";
+        let mut family = encoder.encode_descriptor("market_horizon_days", help, None, MetricType::Gauge)?;
+        for (market, days) in &self.market_horizon_days {
+            ConstGauge::new(*days).encode(family.encode_family(&[("market", market.as_str())])?)?;
         }
         let help = "Time of calls into policies";
         let mut histogram =

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::reload::Refusal;
@@ -25,6 +26,8 @@ use crate::upstream::UpstreamState;
 
 /// What the admin server tells about.
 pub struct Status {
+    /// The policies' clock.
+    clock: Clock,
     metrics: Arc<Metrics>,
     upstream: Arc<UpstreamState>,
     current: watch::Receiver<Arc<PolicySet>>,
@@ -39,13 +42,14 @@ pub struct Status {
 impl Status {
     /// The state of a process that does not listen yet.
     pub fn new(
+        clock: Clock,
         metrics: Arc<Metrics>,
         upstream: Arc<UpstreamState>,
         current: watch::Receiver<Arc<PolicySet>>,
         last_refusal: Arc<Mutex<Option<Refusal>>>,
     ) -> Arc<Self> {
         let (clients, draining) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { metrics, upstream, current, last_refusal, clients, draining })
+        Arc::new(Self { clock, metrics, upstream, current, last_refusal, clients, draining })
     }
 
     /// Clients are accepted now.

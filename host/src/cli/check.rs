@@ -3,16 +3,22 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Call, Verb};
+use clap::Arg;
+
+use super::{Call, Verb, format};
+use crate::policy::reach::{Reach, date, days_left};
 use crate::policy::{Origin, Policy, PolicySet};
 
 pub(super) const VERB: Verb = Verb {
     name: "check",
     command: |command| {
-        command.about("Load the configuration and the policies, and say what each policy is").long_about(
-            "Load the configuration and the policies as `serve` would, and print what each component exports and \
-                 imports, its size, digest, settings and self-test. Exits with 1 if anything is refused.",
-        )
+        let about = "Load the configuration and the policies as `serve` would, and print what each component exports \
+                     and imports, its size, digest, settings and self-test; the rules; and how far the calendars of \
+                     the markets in use reach. Exits with 1 if anything is refused. A warning is no refusal.";
+        command
+            .about("Load the configuration and the policies, and say what each policy is")
+            .long_about(about)
+            .arg(Arg::new("at").long("at").value_name("TIME").help(format::AT))
     },
     run,
 };
@@ -40,8 +46,47 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let keys = format!("{}*{}", rule.prefix, rule.suffix);
         writeln!(out, "  {:<36} {keys:<44} {decides}", rule.name)?;
     }
+    show_markets(&Reach::of_all(&set.rules, &set.markets()?), call.at()?, out)?;
     writeln!(out, "\nok: {} policies, {} rules", set.policies.len(), set.rules.rules().len())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How far the calendars of the markets in use reach, then the warnings.
+fn show_markets(markets: &[Reach], now: i64, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "\nmarkets")?;
+    for reach in markets {
+        let by = if reach.rules.is_empty() { "the symbol table".to_owned() } else { reach.rules.join(", ") };
+        let Ok(market) = &reach.market else {
+            writeln!(out, "  {:<20} {:<62} {by}", reach.name, "not known")?;
+            continue;
+        };
+        let projected = if market.projected_from < market.horizon {
+            format!("projected from {}", date(market, market.projected_from))
+        } else {
+            "nothing projected".to_owned()
+        };
+        let end = date(market, market.horizon);
+        let left = format!("{:>5} days to {end}, {projected}", days_left(market.horizon, now));
+        writeln!(out, "  {:<20} {left:<62} {by}", reach.name)?;
+    }
+    for (reach, warning) in markets.iter().filter_map(|reach| Some((reach, reach.warning(now)?))) {
+        let remedy = match &reach.market {
+            Ok(market) if market.horizon > now => {
+                "put a newer market-hours.wasm into the policy folder before, or its keys get the lifetimes that the \
+                 ttl policy has for times it knows nothing about"
+            }
+            Ok(_) => {
+                "its keys get the lifetimes that the ttl policy has for times it knows nothing about, until a newer \
+                 market-hours.wasm is in the policy folder"
+            }
+            Err(_) => {
+                "its keys get the lifetimes that the ttl policy has for markets it knows nothing about: name another \
+                 in the settings of the namespaces policy (`bellwether market` lists them all)"
+            }
+        };
+        writeln!(out, "WARNING {}: {warning}; {remedy}", reach.name)?;
+    }
+    Ok(())
 }
 
 fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> {

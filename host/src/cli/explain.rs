@@ -9,9 +9,10 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgAction};
 use jiff::tz::TimeZone;
 
-use super::{Call, Verb, format};
+use super::{Call, Verb, format, unless_unread};
 use crate::command::{Command, Data, KeyUse, Kind, Row};
 use crate::metrics::Metrics;
+use crate::namespace::{MarketSource, Rule};
 use crate::policy::{Asked, Cost, Expiry, PolicySet, Question, one_line};
 use crate::proxy::lifetime::Lifetime;
 use crate::proxy::set::{ClientExpiry, Set};
@@ -24,9 +25,7 @@ pub(super) const VERB: Verb = Verb {
     command: |command| {
         command
             .about("Say what becomes of a command: rule, market session, decision, what is sent, and what it took")
-            .arg(
-                Arg::new("at").long("at").value_name("TIME").help("At this instant, such as 2026-11-23T10:00:00+05:30"),
-            )
+            .arg(Arg::new("at").long("at").value_name("TIME").help(format::AT))
             .arg(
                 Arg::new("command")
                     .value_name("COMMAND")
@@ -38,10 +37,10 @@ pub(super) const VERB: Verb = Verb {
                     .action(ArgAction::Append),
             )
     },
-    run,
+    run: |call, out| unless_unread(run(&call, out)),
 };
 
-fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+fn run(call: &Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let words: Vec<&String> = call.matches.get_many("command").unwrap_or_default().collect();
     let mut bytes = Vec::new();
     write::array(&mut bytes, words.len());
@@ -121,7 +120,10 @@ fn explain_key(
     let question = Question { rule: id, key: text, command: data, value_bytes, client_ttl, now };
     match policies.decider().ask(&question) {
         None => writeln!(out, "policy    none: lifetimes under this rule are left alone")?,
-        Some(asked) => show_asked(policies, &asked, key, now, rule.fallback_ttl_ms, out)?,
+        Some(asked) => {
+            show_market(policies, &asked, rule, out)?;
+            show_asked(&asked, key, now, rule.fallback_ttl_ms, out)?;
+        }
     }
     if let Some(ms) = client_ttl {
         writeln!(out, "client    asks for {}, and the rule says {}", format::span(ms), rule.client_ttl.label())?;
@@ -129,14 +131,7 @@ fn explain_key(
     Ok(())
 }
 
-fn show_asked(
-    policies: &mut Policies,
-    asked: &Asked,
-    key: &[u8],
-    now: i64,
-    fallback: Option<u64>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+fn show_market(policies: &mut Policies, asked: &Asked, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
     match &asked.market {
         None => writeln!(out, "market    none")?,
         Some((name, Err(error))) => writeln!(out, "market    {name}: {error}")?,
@@ -157,6 +152,19 @@ fn show_asked(
             }
         }
     }
+    if asked.unknown_symbol {
+        let which = match &rule.market {
+            MarketSource::Symbol { part: Some(part), .. } => format!("part {part} of the key is not"),
+            _ => "no part of the key is".to_owned(),
+        };
+        let instead =
+            if asked.market.is_some() { "this market is the rule's default" } else { "the rule has no default" };
+        writeln!(out, "          {which} a symbol that the symbol table knows: {instead}")?;
+    }
+    Ok(())
+}
+
+fn show_asked(asked: &Asked, key: &[u8], now: i64, fallback: Option<u64>, out: &mut dyn Write) -> anyhow::Result<()> {
     match &asked.decision {
         Err(error) => {
             writeln!(out, "policy    {} failed: {}", asked.policy, one_line(error))?;

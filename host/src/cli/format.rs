@@ -4,6 +4,9 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// What `--at` is for.
+pub(super) const AT: &str = "At this instant, such as 2026-11-23T10:00:00+05:30";
+
 /// Reads an instant: RFC 3339 with an offset, such as `2026-11-23T10:00:00+05:30`.
 pub(super) fn instant(text: &str) -> anyhow::Result<i64> {
     let at: Timestamp = text
@@ -19,10 +22,34 @@ pub(super) fn utc(at: i64) -> String {
 
 /// An instant on a market's own clock; in UTC where the zone is not known.
 pub(super) fn local(at: i64, zone: Option<&TimeZone>) -> String {
+    zoned(at, zone, "%a %Y-%m-%d %H:%M:%S %:z")
+}
+
+/// An instant on a market's own clock, to the minute.
+pub(super) fn local_minute(at: i64, zone: Option<&TimeZone>) -> String {
+    zoned(at, zone, "%a %Y-%m-%d %H:%M %:z")
+}
+
+/// The time of day of an instant on a market's own clock.
+pub(super) fn local_clock(at: i64, zone: Option<&TimeZone>) -> String {
+    zoned(at, zone, "%H:%M")
+}
+
+fn zoned(at: i64, zone: Option<&TimeZone>, form: &str) -> String {
     match (Timestamp::from_millisecond(at), zone) {
-        (Ok(at), Some(zone)) => at.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string(),
+        (Ok(at), Some(zone)) => at.to_zoned(zone.clone()).strftime(form).to_string(),
         _ => utc(at),
     }
+}
+
+/// How far ahead something is: the two largest units, as in "in 3 h 12 min".
+pub(super) fn ahead(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
+    let words = parts.iter().skip(first).take(2).filter(|(count, _)| *count > 0);
+    let words: Vec<_> = words.map(|(count, unit)| format!("{count} {unit}")).collect();
+    if words.is_empty() { "now".to_owned() } else { format!("in {}", words.join(" ")) }
 }
 
 /// A span in days, hours, minutes and seconds.

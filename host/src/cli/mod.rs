@@ -48,6 +48,8 @@ struct Call<'a> {
     config: Config,
     clock: Clock,
     system_clock: fn() -> i64,
+    /// Whether the environment asks for no colours: <https://no-color.org>.
+    no_color: bool,
 }
 
 /// A verb: its name, its own arguments, and what it does.
@@ -98,11 +100,24 @@ pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let matches = command().try_get_matches_from(start.args).map_err(Failure::Usage)?;
     let (name, matches) = matches.subcommand().context("no verb was given; try `bellwether --help`")?;
     let verb = VERBS.iter().find(|verb| verb.name == name).context("there is no such verb")?;
+    let is_set = |name| start.variables.get(name).is_some_and(|value| !value.is_empty());
+    let no_color = is_set("NO_COLOR") || start.variables.get("TERM").is_some_and(|term| term == "dumb");
     let texts = texts(verb.name, matches, start.variables)?;
     let config = Config::from_texts(&texts)?;
     let clock = Clock::new(start.system_clock, config.clock_offset.ms);
-    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock: start.system_clock };
+    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock: start.system_clock, no_color };
     (verb.run)(call, out).map_err(Failure::Failed)
+}
+
+/// A reader that has seen enough of the output, as `head` has, is no failure.
+fn unless_unread(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let unread = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    match result {
+        Err(error) if error.chain().any(unread) => Ok(ExitCode::SUCCESS),
+        result => result,
+    }
 }
 
 /// The texts of all settings: flags over environment over file over what the verb sets over defaults.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::Context;
 use rustc_hash::FxHashMap;
 
+use super::health::Health;
 use super::instance::{Instance, Request, SharedInstance};
 use super::log::one_line;
 use super::{
     Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, SpecialDay, Transition,
 };
 use crate::command::Data;
-use crate::namespace::RuleId;
+use crate::namespace::{KeyMarket, RuleId};
 
 /// What is asked about one write.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +47,14 @@ pub enum Answer {
         spread_ms: u64,
         /// What asking took; none: it was remembered.
         cost: Option<Cost>,
+        /// The key's symbol is missing or unknown, and its rule asks for one.
+        unknown_symbol: bool,
     },
     /// The policy failed, and the rule's fallback applies.
-    Failed,
+    Failed {
+        /// As of a decision.
+        unknown_symbol: bool,
+    },
 }
 
 /// What a call took.
@@ -67,6 +73,8 @@ pub struct Asked {
     pub policy: String,
     /// The key's market and its session.
     pub market: Option<(String, Result<MarketSession, MarketError>)>,
+    /// The key's symbol is missing or unknown, and its rule asks for one: the market is the rule's default, if any.
+    pub unknown_symbol: bool,
     /// What finding the session took; none: it was remembered, or there is no market.
     pub market_cost: Option<Cost>,
     /// The decision.
@@ -88,6 +96,17 @@ pub struct Decider {
     sessions: Vec<Option<Result<MarketSession, MarketError>>>,
     places: FxHashMap<Box<str>, u32>,
     memo: FxHashMap<MemoKey, Remembered>,
+    /// Ends of calendars that sessions told, until someone takes them.
+    learned: Vec<Horizon>,
+}
+
+/// Where a market's calendar ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The market, as it was asked for.
+    pub market: Box<str>,
+    /// First instant that the data says nothing about.
+    pub at: i64,
 }
 
 /// The instance of a policy, made when it is first asked.
@@ -95,17 +114,6 @@ pub struct Decider {
 struct Warm {
     instance: Option<Instance>,
     health: Health,
-}
-
-/// How a policy has been doing.
-#[derive(Debug, Default)]
-struct Health {
-    /// Failures since the last success.
-    failures: u32,
-    /// Not asked before this.
-    retry_at: i64,
-    /// When a failure was last logged.
-    logged_at: i64,
 }
 
 /// What a remembered decision depends on. Inputs that the policy did not declare are blank.
@@ -129,14 +137,10 @@ struct Remembered {
     since: i64,
 }
 
-/// A trap costs its own decision and no other; a policy that does nothing but trap, so often in a row, is broken as a
-/// whole, and the waits before it is asked again grow.
-const FAILURES_FREE: u32 = 16;
-const RETRY_MS_FIRST: i64 = 10;
-const RETRY_MS_MAX: i64 = 5_000;
-const LOG_EVERY_MS: i64 = 1_000;
 /// Markets that one worker remembers. Names come from keys, so they are bounded.
 const MARKETS_MAX: usize = 4096;
+/// Ends of calendars that wait to be taken: more would be of names that came from keys.
+const LEARNED_MAX: usize = 64;
 
 // === impl Decider ===
 
@@ -151,6 +155,7 @@ impl Decider {
             sessions: Vec::new(),
             places: FxHashMap::default(),
             memo: FxHashMap::default(),
+            learned: Vec::new(),
         }
     }
 
@@ -166,18 +171,20 @@ impl Decider {
         };
         let set = Rc::clone(&self.set);
         let Some(policy) = set.policies.get(index) else { return Answer::NoPolicy };
-        let market = self.market_place(&set, question);
-        let key = memo_key(policy.description.reads, question, market);
+        let market = key_market(&set, question);
+        let unknown_symbol = market.unknown_symbol;
+        let place = self.place(market.name);
+        let key = memo_key(policy.description.reads, question, place);
         if let Some(known) = self.memo.get(&key)
             && (known.since..known.until).contains(&question.now)
         {
-            return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None };
+            return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None, unknown_symbol };
         }
-        let asked = self.ask_policy(policy, index, question, market);
+        let asked = self.ask_policy(policy, index, question, market, place);
         match asked.decision {
             Err(error) => {
                 self.failed(index, policy, question, &error);
-                Answer::Failed
+                Answer::Failed { unknown_symbol }
             }
             Ok((decision, cost)) => {
                 let until = valid_until(&decision, asked.market.as_ref().map(|(_, session)| session), question.now);
@@ -187,7 +194,7 @@ impl Decider {
                 }
                 let Decision { expiry, spread_ms, .. } = decision;
                 self.memo.insert(key, Remembered { expiry, spread_ms, until, since: question.now });
-                Answer::Decided { expiry, spread_ms, cost: Some(cost) }
+                Answer::Decided { expiry, spread_ms, cost: Some(cost), unknown_symbol }
             }
         }
     }
@@ -196,8 +203,14 @@ impl Decider {
     pub fn ask(&mut self, question: &Question<'_>) -> Option<Asked> {
         let index = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten()?;
         let set = Rc::clone(&self.set);
-        let market = self.market_place(&set, question);
-        Some(self.ask_policy(set.policies.get(index)?, index, question, market))
+        let market = key_market(&set, question);
+        let place = self.place(market.name);
+        Some(self.ask_policy(set.policies.get(index)?, index, question, market, place))
+    }
+
+    /// Ends of calendars that were learned since this was last asked, from sessions of keys' markets.
+    pub fn take_horizons(&mut self) -> Vec<Horizon> {
+        std::mem::take(&mut self.learned)
     }
 
     /// The session of a market.
@@ -243,9 +256,8 @@ impl Decider {
     }
 
     /// The place of a key's market. None: it has none, or no more can be remembered.
-    fn market_place(&mut self, set: &PolicySet, question: &Question<'_>) -> Option<u32> {
-        let rule = set.rules.rules().get(question.rule.index())?;
-        let name = set.rules.market(rule, question.key)?;
+    fn place(&mut self, name: Option<&str>) -> Option<u32> {
+        let name = name?;
         if let Some(place) = self.places.get(name) {
             return Some(*place);
         }
@@ -260,13 +272,21 @@ impl Decider {
         Some(place)
     }
 
-    fn ask_policy(&mut self, policy: &Policy, index: usize, question: &Question<'_>, place: Option<u32>) -> Asked {
+    fn ask_policy(
+        &mut self,
+        policy: &Policy,
+        index: usize,
+        question: &Question<'_>,
+        market: KeyMarket<'_>,
+        place: Option<u32>,
+    ) -> Asked {
         let set = Rc::clone(&self.set);
         let rule = set.rules.rules().get(question.rule.index());
-        let name = rule.and_then(|rule| set.rules.market(rule, question.key)).unwrap_or_default();
+        let name = market.name.unwrap_or_default();
         let mut asked = Asked {
             policy: policy.name.clone(),
             market: None,
+            unknown_symbol: market.unknown_symbol,
             market_cost: None,
             decision: Err(anyhow::anyhow!("not asked")),
             lines: Vec::new(),
@@ -347,6 +367,13 @@ impl Decider {
         }
         let (session, cost) = self.with_market(now, |instance| instance.session_at(name, now, None))?;
         if let Some(slot) = self.sessions.get_mut(place) {
+            let before = slot.as_ref().and_then(|before| horizon(before, now));
+            if let Some(at) = horizon(&session, now)
+                && before != Some(at)
+                && self.learned.len() < LEARNED_MAX
+            {
+                self.learned.push(Horizon { market: name.into(), at });
+            }
             *slot = Some(session.clone());
         }
         Ok((session, Some(cost)))
@@ -394,35 +421,17 @@ impl Decider {
     }
 }
 
-// === impl Health ===
+fn key_market<'a>(set: &'a PolicySet, question: &Question<'a>) -> KeyMarket<'a> {
+    let rule = set.rules.rules().get(question.rule.index());
+    rule.map_or(KeyMarket::default(), |rule| set.rules.market(rule, question.key))
+}
 
-impl Health {
-    /// Whether the policy may be asked at all.
-    fn check(&self, now: i64) -> anyhow::Result<()> {
-        // A clock that was set back must not keep a policy out for longer than the longest wait.
-        anyhow::ensure!(
-            now >= self.retry_at || self.retry_at - now > RETRY_MS_MAX,
-            "it failed {} times and is left alone for {} ms",
-            self.failures,
-            self.retry_at - now
-        );
-        Ok(())
-    }
-
-    /// Counts a failure that cost the instance; whether it is to be logged.
-    fn failed(&mut self, now: i64, lost: bool) -> bool {
-        if lost && now >= self.retry_at {
-            self.failures = self.failures.saturating_add(1);
-            if let Some(times) = self.failures.checked_sub(FAILURES_FREE + 1) {
-                let wait = RETRY_MS_FIRST.saturating_mul(1 << times.min(16)).min(RETRY_MS_MAX);
-                self.retry_at = now.saturating_add(wait);
-            }
-        }
-        let due = (now - self.logged_at).abs() >= LOG_EVERY_MS;
-        if due {
-            self.logged_at = now;
-        }
-        due
+/// The end of the calendar that a session, or its absence, tells. A bound after `now` is the data's beginning.
+fn horizon(session: &Result<MarketSession, MarketError>, now: i64) -> Option<i64> {
+    match session {
+        Ok(session) => Some(session.horizon),
+        Err(MarketError::BeyondHorizon(bound)) => Some(*bound).filter(|bound| *bound <= now),
+        Err(MarketError::UnknownMarket) => None,
     }
 }
 

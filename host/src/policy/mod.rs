@@ -5,15 +5,17 @@ mod bindings;
 mod convert;
 mod decider;
 mod engine;
+mod health;
 mod instance;
 mod log;
+pub mod reach;
 mod selftest;
 mod set;
 pub mod standard;
 
 use std::sync::Arc;
 
-pub use decider::{Answer, Asked, Cost, Decider, Question};
+pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
 pub use engine::{Engine, Facts, Limits, Role};
 pub use log::{Line, one_line};
 pub use selftest::Passed;

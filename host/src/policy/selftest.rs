@@ -181,11 +181,13 @@ impl Case {
         let table = RuleTable::build(rules, symbols)?;
         let found = table.find(self.key.as_bytes());
         if let Some(CaseMarket::Name(expect)) = &self.market {
-            let market = found.and_then(|(_, rule)| table.market(rule, &self.key)).unwrap_or_default();
+            let market = found.and_then(|(_, rule)| table.market(rule, &self.key).name).unwrap_or_default();
             ensure!(market == expect, "expected market {expect:?}, got {market:?}");
         }
         let mut text = vec![("rule", found.map_or(String::new(), |(_, rule)| rule.name.clone()))];
-        text.extend(found.map(|(_, rule)| ("market", table.market(rule, &self.key).unwrap_or_default().to_owned())));
+        text.extend(
+            found.map(|(_, rule)| ("market", table.market(rule, &self.key).name.unwrap_or_default().to_owned())),
+        );
         Ok(Text(text))
     }
 }

@@ -9,7 +9,7 @@ use super::engine::{Engine, Facts, Loaded};
 use super::instance::Instance;
 use super::log::one_line;
 use super::selftest::{self, Passed};
-use super::{Description, Role};
+use super::{Description, Market, Role};
 use crate::namespace::{RuleTable, SymbolRule};
 
 /// A policy as it is asked for: name, component and settings.
@@ -146,6 +146,19 @@ impl PolicySet {
         }
         let rules = RuleTable::build(rules, symbols)?;
         Ok(Self { generation, policies, rules, ttl_of_rule, market, engine: engine.clone() })
+    }
+
+    /// Every market that its market-hours policy knows; none where it has no such policy.
+    ///
+    /// # Errors
+    /// The policy failed.
+    pub fn markets(&self) -> anyhow::Result<Vec<Market>> {
+        let Some(policy) = self.market.and_then(|index| self.policies.get(index)) else { return Ok(Vec::new()) };
+        let markets = || {
+            let (mut instance, _) = Instance::new(&self.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
+            instance.markets()
+        };
+        markets().with_context(|| format!("policy {:?}", policy.name))
     }
 
     /// What tells this set from another, for the log: every policy's name and digest.

@@ -349,20 +349,21 @@ impl Policies {
             };
         };
         let answer = if key.len() > POLICY_KEY_BYTES_MAX {
-            Answer::Failed
+            Answer::Failed { unknown_symbol: false }
         } else {
             self.decider.decide(&Question { rule: id, key: text, command: data, value_bytes, client_ttl: client, now })
         };
+        self.count_market(id, answer);
         match answer {
             Answer::NoPolicy => Ruling::Free,
-            Answer::Decided { expiry, spread_ms, cost } => {
+            Answer::Decided { expiry, spread_ms, cost, .. } => {
                 if let Some(cost) = cost {
                     self.metrics.calls.count(self.worker, cost);
                 }
                 self.count(id, if cost.is_some() { Outcome::Decided } else { Outcome::Remembered });
                 Ruling::Ruled(id, Lifetime::decided(expiry, spread_ms, key, now))
             }
-            Answer::Failed => match rule.fallback_ttl_ms {
+            Answer::Failed { .. } => match rule.fallback_ttl_ms {
                 Some(ms) => {
                     self.count(id, Outcome::Fallback);
                     Ruling::Ruled(id, Lifetime::Ms(ms))
@@ -383,6 +384,21 @@ impl Policies {
     fn count(&self, id: RuleId, outcome: Outcome) {
         if let Some(counters) = self.counters.get(id.index()) {
             counters.count(self.worker, outcome);
+        }
+    }
+
+    /// Counts a symbol that is not known, and hands on what was learned of the market where the policies were asked.
+    fn count_market(&mut self, id: RuleId, answer: Answer) {
+        let (asked, unknown_symbol) = match answer {
+            Answer::NoPolicy => return,
+            Answer::Decided { cost, unknown_symbol, .. } => (cost.is_some(), unknown_symbol),
+            Answer::Failed { unknown_symbol } => (true, unknown_symbol),
+        };
+        if unknown_symbol && let Some(counters) = self.counters.get(id.index()) {
+            counters.unknown_symbols.add(self.worker, 1);
+        }
+        if asked {
+            self.decider.take_horizons().iter().for_each(|horizon| self.metrics.learn_horizon(horizon));
         }
     }
 

@@ -119,7 +119,7 @@ impl Retiming {
         }
         let text = std::str::from_utf8(key).ok();
         if let Some(markets) = markets {
-            let market = text.and_then(|text| rules.market(rule, text));
+            let market = text.and_then(|text| rules.market(rule, text).name);
             if !market.is_some_and(|market| markets.contains(market)) {
                 return Subject::Other;
             }
@@ -143,7 +143,7 @@ impl Retiming {
         };
         let decided = match self.decider.decide(&question) {
             Answer::NoPolicy => return Change::Leave(Left::NoPolicy),
-            Answer::Failed => return Change::Leave(Left::Failed),
+            Answer::Failed { .. } => return Change::Leave(Left::Failed),
             Answer::Decided { expiry, spread_ms, .. } => Lifetime::decided(expiry, spread_ms, &found.key, now),
         };
         let before: Vec<_> = self.before.iter_mut().filter_map(|old| before(old, found, now)).collect();
@@ -182,7 +182,7 @@ fn before(old: &mut Decider, found: &Found, now: i64) -> Option<Before> {
     // Only a lifetime that ends at an instant can be known again.
     let Answer::Decided { expiry: expiry @ Expiry::At(_), spread_ms, .. } = old.decide(&question) else { return None };
     let rule = set.rules.rules().get(question.rule.index())?;
-    let market = set.rules.market(rule, question.key);
+    let market = set.rules.market(rule, question.key).name;
     let phase = market.and_then(|market| Some(old.session(market, now).ok()?.ok()?.phase));
     let trading = matches!(phase, Some(Phase::Open | Phase::ClosingAuction));
     Some(Before::new(expiry, spread_ms, &found.key, now, trading))

@@ -1,7 +1,11 @@
 //! The symbol table: how market data vendors write where a symbol trades, and the operator's lines over it.
 //!
-//! Suffixes are those of Yahoo Finance, which the application's data comes from; markets are named by their MIC as the
-//! exchange calendars name them. A market that the market-hours policy does not know costs nothing but the fallback.
+//! Suffixes are those of Yahoo Finance, which the application's data comes from: all of its table "Exchanges and data
+//! providers" (<https://help.yahoo.com/kb/SLN2310.html>), and those it still answers to beside it. Markets are named as
+//! the standard market-hours policy names them.
+//!
+//! Shares of the United States have no suffix, so that nothing tells `AAPL` from `RELIANCE`: both are of the rule's
+//! default market, until the operator adds a line for one (`symbols.exact.AAPL = "XNAS"`).
 
 use bellwether_sdk::settings::{NONE, Table};
 use bellwether_sdk::{SymbolMatch, SymbolRule};
@@ -14,7 +18,7 @@ const MARKET_BYTES_MAX: usize = 64;
 const KINDS: [(&str, SymbolMatch); 3] =
     [("exact", SymbolMatch::Exact), ("suffix", SymbolMatch::Suffix), ("prefix", SymbolMatch::Prefix)];
 
-const SUFFIXES: [(&str, &str); 66] = [
+const SUFFIXES: &[(&str, &str)] = &[
     (".NS", "XNSE"),
     (".BO", "XBOM"),
     // Asia and Oceania
@@ -33,21 +37,32 @@ const SUFFIXES: [(&str, &str); 66] = [
     (".PS", "XPHS"),
     (".KA", "XKAR"),
     (".AX", "XASX"),
+    (".XA", "XASX"),
     (".NZ", "XNZE"),
-    // Europe
+    // Europe. Cboe (.XC, .XD) and Aquis (.AQ) trade in the hours of the exchanges whose shares they trade.
     (".L", "XLON"),
     (".IL", "XLON"),
+    (".XC", "XLON"),
+    (".AQ", "XLON"),
     (".DE", "XETR"),
     (".F", "XFRA"),
     (".DU", "XDUS"),
     (".HM", "XHAM"),
     (".SG", "XSTU"),
+    // The other regional exchanges of Germany, as Hamburg: in the days and at most the hours that it trades.
+    (".BE", "XHAM"),
+    (".BM", "XHAM"),
+    (".HA", "XHAM"),
+    (".MU", "XHAM"),
+    (".NX", "XPAR"),
+    (".XD", "XAMS"),
     (".PA", "XPAR"),
     (".AS", "XAMS"),
     (".BR", "XBRU"),
     (".LS", "XLIS"),
     (".IR", "XDUB"),
     (".MI", "XMIL"),
+    (".TI", "XMIL"),
     (".MC", "XMAD"),
     (".SW", "XSWX"),
     (".VI", "XWBO"),
@@ -69,10 +84,21 @@ const SUFFIXES: [(&str, &str); 66] = [
     // Middle East and Africa
     (".TA", "XTAE"),
     (".SR", "XSAU"),
+    (".SAU", "XSAU"),
     (".JO", "XJSE"),
-    // The Americas
+    // Exchanges of whose calendars nothing is known here, Cairo, Doha, Kuwait, Dubai, Ho Chi Minh City and Caracas: as
+    // if they traded always, so that no value is held over an opening.
+    (".CA", "24/7"),
+    (".QA", "24/7"),
+    (".KW", "24/7"),
+    (".AE", "24/7"),
+    (".VN", "24/7"),
+    (".CR", "24/7"),
+    // The Americas. All exchanges of Canada keep Toronto's days and hours.
     (".TO", "XTSE"),
     (".V", "XTSE"),
+    (".CN", "XTSE"),
+    (".NE", "XTSE"),
     (".MX", "XMEX"),
     (".SA", "BVMF"),
     (".SN", "XSGO"),
@@ -80,20 +106,37 @@ const SUFFIXES: [(&str, &str); 66] = [
     (".CL", "XBOG"),
     (".LM", "XLIM"),
     // Pairs of a crypto currency, which trade always, in the currencies they are quoted in.
-    ("-USD", "24/7"),
-    ("-USDT", "24/7"),
-    ("-INR", "24/7"),
-    ("-EUR", "24/7"),
-    // Currencies trade while the week lasts; futures have the hours of CME Globex.
-    ("=X", "24/5"),
+    ("-USD", "CRYPTO"),
+    ("-USDT", "CRYPTO"),
+    ("-USDC", "CRYPTO"),
+    ("-INR", "CRYPTO"),
+    ("-EUR", "CRYPTO"),
+    ("-GBP", "CRYPTO"),
+    ("-JPY", "CRYPTO"),
+    ("-KRW", "CRYPTO"),
+    ("-CAD", "CRYPTO"),
+    ("-AUD", "CRYPTO"),
+    ("-BTC", "CRYPTO"),
+    ("-ETH", "CRYPTO"),
+    // Currencies trade from Sunday to Friday, 17:00 in New York. Futures that are not listed below, cattle and lumber
+    // among them, are taken for open as long as anything is at CME Globex.
+    ("=X", "FOREX"),
     ("=F", "CMES"),
+    // One month's contract of a future, by its exchange: ESZ26.CME, ZCZ26.CBT, GCZ26.CMX, CLZ26.NYM, KCZ26.NYB. The
+    // first two trade contracts of several families, and a suffix does not say which.
+    (".CME", "CMES"),
+    (".CBT", "CMES"),
+    (".CMX", "CMES.metals"),
+    (".NYM", "CMES.energy"),
+    (".NYB", "IEPA"),
 ];
 
-const EXACT: [(&str, &str); 46] = [
+const EXACT: &[(&str, &str)] = &[
     ("^NSEI", "XNSE"),
     ("^NSEBANK", "XNSE"),
     ("^NSMIDCP", "XNSE"),
     ("^CRSLDX", "XNSE"),
+    ("^NSEMDCP50", "XNSE"),
     ("^INDIAVIX", "XNSE"),
     ("^BSESN", "XBOM"),
     // Asia and Oceania
@@ -102,21 +145,31 @@ const EXACT: [(&str, &str); 46] = [
     ("^HSCE", "XHKG"),
     ("^KS11", "XKRX"),
     ("^KQ11", "XKRX"),
+    ("^KS200", "XKRX"),
     ("^TWII", "XTAI"),
+    ("^TWOII", "XTAI"),
     ("^STI", "XSES"),
     ("^KLSE", "XKLS"),
     ("^JKSE", "XIDX"),
+    ("^KSE", "XKAR"),
     ("^AXJO", "XASX"),
     ("^AORD", "XASX"),
     ("^NZ50", "XNZE"),
     // Europe. The Euro Stoxx is computed in the hours of its largest market.
     ("^FTSE", "XLON"),
     ("^FTMC", "XLON"),
+    ("^FTLC", "XLON"),
+    ("^FTAS", "XLON"),
+    ("^BUK100P", "XLON"),
     ("^GDAXI", "XETR"),
     ("^MDAXI", "XETR"),
+    ("^SDAXI", "XETR"),
     ("^TECDAX", "XETR"),
     ("^STOXX50E", "XETR"),
+    ("^STOXX", "XETR"),
     ("^FCHI", "XPAR"),
+    ("^SBF120", "XPAR"),
+    ("^N100", "XPAR"),
     ("^AEX", "XAMS"),
     ("^BFX", "XBRU"),
     ("^IBEX", "XMAD"),
@@ -125,24 +178,68 @@ const EXACT: [(&str, &str); 46] = [
     ("^OMX", "XSTO"),
     ("^OMXC25", "XCSE"),
     ("^OMXH25", "XHEL"),
-    // The Americas. The VIX is quoted by night too; its spot value means something while the stocks trade.
+    ("^OSEAX", "XOSL"),
+    ("^ISEQ", "XDUB"),
+    ("^CASE30", "24/7"),
+    // The Americas. The VIX is quoted by night too; its spot value means something while the stocks trade. So do the
+    // yields of Treasuries (^IRX, ^FVX, ^TNX, ^TYX), within half an hour.
     ("^GSPC", "XNYS"),
+    ("^OEX", "XNYS"),
+    ("^MID", "XNYS"),
+    ("^SP400", "XNYS"),
+    ("^SP600", "XNYS"),
+    ("^SP500TR", "XNYS"),
     ("^DJI", "XNYS"),
+    ("^DJT", "XNYS"),
+    ("^DJU", "XNYS"),
+    ("^DJA", "XNYS"),
     ("^NYA", "XNYS"),
+    ("^XAX", "XNYS"),
+    ("^W5000", "XNYS"),
+    ("^RUI", "XNYS"),
     ("^RUT", "XNYS"),
+    ("^RUA", "XNYS"),
     ("^VIX", "XNYS"),
+    ("^VVIX", "XNYS"),
+    ("^VXN", "XNYS"),
+    ("^SKEW", "XNYS"),
+    ("^IRX", "XNYS"),
+    ("^FVX", "XNYS"),
+    ("^TNX", "XNYS"),
+    ("^TYX", "XNYS"),
     ("^IXIC", "XNAS"),
     ("^NDX", "XNAS"),
+    ("^NBI", "XNAS"),
     ("^SOX", "XNAS"),
     ("^GSPTSE", "XTSE"),
     ("^BVSP", "BVMF"),
     ("^MXX", "XMEX"),
     ("^IPSA", "XSGO"),
     ("^MERV", "XBUE"),
+    // Futures that are not traded at CME Globex: coffee, sugar, cocoa, cotton, orange juice and the dollar index at
+    // ICE, the VIX at Cboe.
+    ("KC=F", "IEPA"),
+    ("SB=F", "IEPA"),
+    ("CC=F", "IEPA"),
+    ("CT=F", "IEPA"),
+    ("OJ=F", "IEPA"),
+    ("DX=F", "IEPA"),
+    ("VX=F", "XCBF"),
+];
+
+/// Futures by the family whose hours they have, written `ES=F`. Those on crypto currencies trade on weekends too.
+const FUTURES: &[(&str, &str)] = &[
+    ("CMES.equity-index", "ES MES NQ MNQ YM MYM RTY M2K EMD NKD"),
+    ("CMES.metals", "GC MGC SI SIL HG MHG PL PA"),
+    ("CMES.energy", "CL MCL QM NG QG BZ RB HO"),
+    ("CMES.grains", "ZC ZW KE ZS ZM ZL ZO ZR"),
+    ("CMES.rates", "ZB UB ZN TN ZF ZT ZQ SR1 SR3"),
+    ("CMES.fx", "6A 6B 6C 6E 6J 6L 6M 6N 6S 6Z M6A M6B M6E"),
+    ("CRYPTO", "BTC MBT ETH MET"),
 ];
 
 /// The sector indices of the National Stock Exchange: ^CNXIT, ^CNXAUTO, ^CNXPHARMA …
-const PREFIXES: [(&str, &str); 1] = [("^CNX", "XNSE")];
+const PREFIXES: &[(&str, &str)] = &[("^CNX", "XNSE")];
 
 /// Reads `symbols`.
 pub(crate) fn from_settings(settings: &mut Table) -> Result<Vec<SymbolRule>, String> {
@@ -173,11 +270,14 @@ pub(crate) fn from_settings(settings: &mut Table) -> Result<Vec<SymbolRule>, Str
 
 fn defaults() -> Vec<SymbolRule> {
     let tables: [(SymbolMatch, &[(&str, &str)]); 3] =
-        [(SymbolMatch::Exact, &EXACT), (SymbolMatch::Suffix, &SUFFIXES), (SymbolMatch::Prefix, &PREFIXES)];
+        [(SymbolMatch::Exact, EXACT), (SymbolMatch::Suffix, SUFFIXES), (SymbolMatch::Prefix, PREFIXES)];
     let line = |match_by, (text, market): &(&str, &str)| SymbolRule {
         match_by,
         text: (*text).to_owned(),
         market: (*market).to_owned(),
     };
-    tables.into_iter().flat_map(|(match_by, lines)| lines.iter().map(move |pair| line(match_by, pair))).collect()
+    let plain = tables.into_iter().flat_map(|(match_by, lines)| lines.iter().map(move |pair| line(match_by, pair)));
+    let future = |market: &str, name: &str| line(SymbolMatch::Exact, &(&format!("{name}=F"), market));
+    let futures = FUTURES.iter().flat_map(|(market, names)| names.split(' ').map(move |name| future(market, name)));
+    plain.chain(futures).collect()
 }
