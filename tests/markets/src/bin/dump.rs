@@ -158,9 +158,8 @@ fn day_of_venue(calendar: ExchangeCalendar, day: Date, zone: &TimeZone) -> Optio
     }
     let mut spans = Vec::new();
     let mut at = DateTime::from_timestamp(midnight.as_second() - 1, 0)?;
-    loop {
-        // The search goes on past the day, and may come to days that it has no answer for; this one is over by then.
-        let Ok(Some((open, close))) = calendar.next_session_after_with(at, SessionKind::Regular) else { break };
+    // The search goes on past the day, and may come to days that it has no answer for; this one is over by then.
+    while let Ok(Some((open, close))) = calendar.next_session_after_with(at, SessionKind::Regular) {
         let (from, to) = (zoned(open, zone)?, zoned(close, zone)?);
         if from.date() != day {
             break;
