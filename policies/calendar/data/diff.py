@@ -88,7 +88,7 @@ def read(path, dump):
         return path.read_text()
     done = subprocess.run([dump, path], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"{done.stderr.strip()}\nGive the dump of {path} that the version it was made for writes, instead of it")
+        sys.exit(f"{done.stderr.strip()}\nInstead of {path}, give the dump of it by the version it was made for")
     return done.stdout
 
 

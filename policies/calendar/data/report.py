@@ -2,9 +2,9 @@
 
     python report.py DATA --dump PROGRAM --out report.md
 
-The others are pandas_market_calendars (its own calendars, not those that it takes from exchange_calendars) and the crate
-exchange-hours, which the program `dump` of tests/markets asks. Compared is when each trades, from 2010 to the end of
-next year; a closing auction is trading, a break is not. Needs requirements.txt and requirements-report.txt.
+The others are pandas_market_calendars (its own calendars, not those that it takes from exchange_calendars) and the
+crate exchange-hours, which the program `dump` of tests/markets asks. Compared is when each trades, from 2010 to the end
+of next year; a closing auction is trading, a break is not. Needs requirements.txt and requirements-report.txt.
 """
 
 import argparse
@@ -58,7 +58,8 @@ def main():
     for market, name in PANDAS.items():
         if market in ours.markets:
             peers.append(("pandas_market_calendars", market, of_pandas(name, ours.markets[market]["zone"], last)))
-    compared = [compare(ours, peer, market, days, last) for peer, market, days in sorted(peers, key=lambda row: (row[1], row[0]))]
+    peers.sort(key=lambda row: (row[1], row[0]))
+    compared = [compare(ours, peer, market, days, last) for peer, market, days in peers]
     arguments.out.write_text("\n".join(page(ours.version, last, compared)) + "\n")
     counts = [sum(len(venue["found"][kind]) for venue in compared) for kind in KINDS]
     told = ", ".join(f"{kind}: {count}" for kind, count in zip(KINDS, counts, strict=True))
@@ -125,7 +126,7 @@ def compare(ours, peer, market, theirs, last):
         if we != they:
             kind = KINDS[0] if we is None else KINDS[1] if they is None else KINDS[2]
             found[kind][day] = (we, they)
-    return {"peer": peer, "market": market, "days": days, "unknown": unknown, "found": found, "mine": mine, "last": last}
+    return {"peer": peer, "market": market, "days": days, "unknown": unknown, "found": found, "mine": mine}
 
 
 def page(version, last, compared):
