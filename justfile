@@ -28,8 +28,14 @@ bench *flags:
 components:
     cargo component build --profile policy --target wasm32-unknown-unknown -p market-hours-policy -p namespaces-policy -p ttl-policy
 
-# The calendar data anew, from its pinned sources.
-calendars:
-    python3 -m venv target/calendars
-    target/calendars/bin/pip install --quiet -r policies/calendar/data/requirements.txt
-    target/calendars/bin/python policies/calendar/data/generate.py
+# Nanoseconds for an answer about a market: exchange_calendars, exchange-hours, the crate, the component.
+bench-market *flags:
+    cargo build --release --locked -p market-peers
+    python3 -m venv target/calendars/python
+    target/calendars/python/bin/pip install --quiet -r policies/calendar/data/requirements.txt
+    target/calendars/python/bin/python tests/markets/bench.py {{ flags }}
+
+# The calendar data anew from its pinned sources; what changed since the last commit (or a data file that is named), and
+# target/calendars/report.md on where others disagree.
+calendars *old:
+    policies/calendar/data/update.sh {{ old }}

@@ -36,7 +36,7 @@ fn check_tells_what_each_policy_is() {
         "ttl\n  is         ttl 0.1.0: lifetimes by namespace and market phase".to_owned(),
         format!("ttl.wasm, {} bytes", own.len()),
         format!("digest     sha256:{}", digest(&own)),
-        "exports    bellwether:policy/ttl@0.1.0, bellwether:policy/lifecycle@0.1.0".to_owned(),
+        "exports    bellwether:policy/lifecycle@0.1.0, bellwether:policy/ttl@0.1.0".to_owned(),
         "imports    bellwether:policy/".to_owned(),
         "settings   {\"namespaces\":{\"fyntrix:general\":{\"open_ttl_ms\":5000}}}".to_owned(),
         "self-test  no cases are shipped beside it".to_owned(),

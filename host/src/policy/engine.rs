@@ -146,8 +146,11 @@ impl Engine {
         };
         let compile_time = begun.elapsed();
         let ty = component.component_type();
-        let exports: Vec<_> = ty.exports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
-        let imports: Vec<_> = ty.imports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
+        // Their order in the file is the linker's, and says nothing.
+        let mut exports: Vec<_> = ty.exports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
+        let mut imports: Vec<_> = ty.imports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
+        exports.sort_unstable();
+        imports.sort_unstable();
         let unknown: Vec<_> = imports.iter().filter(|name| !is_offered(name)).map(String::as_str).collect();
         if !unknown.is_empty() {
             bail!(
