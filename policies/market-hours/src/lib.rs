@@ -1,7 +1,7 @@
 //! The standard market-hours policy: when the markets of `bellwether-calendar` trade.
 //!
-//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here reads the
-//! settings and turns the types of the one into those of the other.
+//! A shell: the facts and the arithmetic are the calendar crate's, the exports are the SDK's, and what is here reads
+//! the settings and turns the types of the one into those of the other.
 //!
 //! # Settings
 //!
@@ -34,7 +34,7 @@ impl MarketHoursPolicy for MarketHours {
             None => Calendars::embedded().map_err(|error| error.to_string())?,
             // Kept for as long as the instance is, which is configured once.
             Some(file) => {
-                let refused = |error: DataError| settings.refuse("data", &error.to_string());
+                let refused = |error: DataError| settings.refuse("data", &format!("is refused: {error}"));
                 Calendars::new(Box::leak(Box::new(CalendarData::read(&file).map_err(refused)?))).map_err(refused)?
             }
         };
