@@ -20,8 +20,15 @@ def lay_over(market, days, usual, hours_rows, fact_rows):
     `days` and `usual` map each of the market's day numbers to a profile: what it is, and what its weekday usually is.
     """
     layer = {"hours": [], "facts": []}
+    single = {}
     for row in hours_rows:
-        layer["hours"] += hours_rules(market, days, usual, row)
+        if row["from"] == row.get("to"):
+            single.update(hours_of_a_day(market, days, row))
+        else:
+            layer["hours"] += hours_rules(market, days, usual, row, layer["hours"])
+    for day, row in single.items():
+        known = known_hour({"known": row.get("known", row["from"])})
+        layer["facts"].append((day, known, days[day], row.get("note", ""), row["source"]))
     beliefs, said = dict(days), []
     for row in fact_rows:
         for date in row.get("dates", [row.get("date")]):
@@ -40,10 +47,22 @@ def lay_over(market, days, usual, hours_rows, fact_rows):
             beliefs[day] = None
         layer["facts"].append((day, known, profile, row["note"], row["source"]))
         days[day] = profile
+    layer["facts"].sort(key=lambda fact: fact[:2])
     return layer
 
 
-def hours_rules(market, days, usual, row):
+def hours_of_a_day(market, days, row):
+    """A row of one day leaves the weekday as it is: the day is a special one, and the row says why."""
+    day = (row["from"] - EPOCH).days
+    new = changed(row, days[day]) if day in days else None
+    if new is None or new == days[day]:
+        print(f"note: hours.toml: {market['name']} on {row['from']} ({row['source']}) applies to no day")
+        return {}
+    days[day] = new
+    return {day: row}
+
+
+def hours_rules(market, days, usual, row, earlier):
     first = max((row["from"] - EPOCH).days, min(days))
     last = min((row.get("to", datetime.date.max) - EPOCH).days, max(days))
     mask = sum(1 << WEEKDAYS.index(name) for name in row.get("weekdays", WEEKDAYS))
@@ -59,6 +78,11 @@ def hours_rules(market, days, usual, row):
                 profiles[day] = new
     if not changes:
         print(f"note: hours.toml: {market['name']} from {row['from']} ({row['source']}) applies to no day")
+    # Whoever does not know the earlier rows yet has what these changed.
+    for _, their_mask, start, count, old, _ in earlier:
+        if start <= last and first < start + count and mask & their_mask and changed(row, old) != old:
+            if old not in changes.values():
+                changes[old] = changed(row, old)
     if set(changes) & set(changes.values()):
         fail(row, "what one day becomes is what another was: the row would be applied twice")
     known = (row.get("known", row["from"]) - EPOCH).days

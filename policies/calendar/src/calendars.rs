@@ -91,7 +91,7 @@ impl<'d> Calendars<'d> {
     /// the reference has. For comparing with it.
     #[must_use]
     pub fn without_overlay(self) -> Self {
-        let version = format!("{}+reference", self.data.version);
+        let version = format!("{}+reference", self.version);
         Calendars { overlay: false, version, tables: empty_tables(&self.data), ..self }
     }
 
@@ -99,11 +99,10 @@ impl<'d> Calendars<'d> {
     ///
     /// `XNSE closed 2026-12-03` leaves out the sessions of that date, `XNSE open 2026-12-03` gives it those that its
     /// weekday usually has, `XNSE open 2026-12-06 11:45-12:40` opens that window of the date, by the market's clock,
-    /// and leaves the rest of the day as it was. A date may be several, `2026-12-03..2026-12-05`.
-    ///
-    /// A window wins over a day; of two windows, and of two days, the later line wins. What is said of an exchange
-    /// holds for its segments (`XNSE` for `XNSE.derivatives`), unless something is said of them. At most 256 lines, of
-    /// at most 366 days each, or 31 with a window.
+    /// and leaves the rest of the day as it was. A date may be several, `2026-12-03..2026-12-05`. A window wins over a
+    /// day; of two windows, and of two days, the later line wins; lines of an earlier call stand before these. What is
+    /// said of an exchange holds for its segments (`XNSE` for `XNSE.derivatives`), but for days that a line of their
+    /// own closes or opens; their own windows win. At most 256 lines, of at most 366 days each, or 31 with a window.
     ///
     /// # Errors
     /// The first line that is not written so, or names a market or a day that the data does not have.
@@ -111,7 +110,7 @@ impl<'d> Calendars<'d> {
         if lines.is_empty() {
             return Ok(self);
         }
-        let mut overrides = Vec::with_capacity(lines.len());
+        let mut overrides = self.overrides.clone();
         for line in lines {
             overrides.push(self.read_override(line.as_ref())?);
         }
@@ -270,7 +269,17 @@ impl<'d> Calendars<'d> {
         let whole = self.overrides.iter().filter(|line| is_segment(row.name, &line.market));
         let overrides = whole.chain(self.overrides.iter().filter(own)).collect();
         let profiles = &self.data.profiles;
-        Ok(Schedule { calendar, clock, profiles, layer, overrides, days, projected_from: published, known_at })
+        Ok(Schedule {
+            name: row.name,
+            calendar,
+            clock,
+            profiles,
+            layer,
+            overrides,
+            days,
+            projected_from: published,
+            known_at,
+        })
     }
 
     /// Lays out the year around an instant, or everything.

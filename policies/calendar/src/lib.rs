@@ -10,7 +10,8 @@
 //! let monday_10_00_in_mumbai = 1_795_408_200_000;
 //! let session = calendars.session_at("XNSE", monday_10_00_in_mumbai, None).map_err(|error| error.to_string())?;
 //! assert_eq!(session.phase, Phase::Open);
-//! assert_eq!(session.until, monday_10_00_in_mumbai + 5 * 3_600_000 + 30 * 60_000);
+//! let closing_auction = monday_10_00_in_mumbai + 5 * 3_600_000 + 15 * 60_000;
+//! assert_eq!(session.until, closing_auction);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -48,6 +48,8 @@ pub(crate) struct UtcSpan {
     pub(crate) to: i64,
 }
 
+/// The contract's limit for the note of a special day.
+const NOTE_BYTES_MAX: usize = 256;
 const FORM: &str = "write MARKET open|closed|halted DATE [HH:MM-HH:MM] [# why], such as `XNSE closed 2026-12-03` or \
                     `XNSE open 2026-12-06 11:45-12:40`";
 
@@ -55,7 +57,10 @@ impl Override {
     /// Reads a line. The market is still the name that was written.
     pub(crate) fn parse(line: &str) -> Result<Self, OverrideError> {
         let refused = |reason: &str| OverrideError { line: line.to_owned(), reason: reason.to_owned() };
-        let (text, note) = line.split_once('#').unwrap_or((line, ""));
+        let (text, note) = line.split_once('#').map_or((line, ""), |(text, note)| (text, note.trim_ascii()));
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(refused(&format!("what stands behind # has at most {NOTE_BYTES_MAX} bytes")));
+        }
         let mut words = text.split_ascii_whitespace();
         let (Some(market), Some(phase), Some(dates)) = (words.next(), words.next(), words.next()) else {
             return Err(refused(FORM));
@@ -84,7 +89,12 @@ impl Override {
         if words.next().is_some() {
             return Err(refused(FORM));
         }
-        Ok(Override { market: market.to_owned(), first_day, last_day, what, note: note.trim_ascii().to_owned() })
+        Ok(Override { market: market.to_owned(), first_day, last_day, what, note: note.to_owned() })
+    }
+
+    /// Whether it says what the whole of a day is.
+    pub(crate) fn is_of_days(&self) -> bool {
+        !matches!(self.what, What::Window(..))
     }
 
     pub(crate) fn holds_on(&self, day: i64) -> bool {
@@ -109,7 +119,8 @@ fn parse_window(text: &str) -> Option<(i64, i64)> {
 
 fn parse_minute(text: &str) -> Option<i64> {
     let (hours, minutes) = text.split_once(':')?;
-    let number = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().map(i64::from);
+    let is_number = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| is_number(text).then(|| text.parse::<i64>().ok()).flatten();
     let (hours, minutes) = (number(hours)?, number(minutes)?);
     let minute = hours * 60 + minutes;
     (minutes < 60 && minute <= DAY_MINUTES).then_some(minute)

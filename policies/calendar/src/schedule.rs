@@ -13,6 +13,7 @@ use crate::{
 
 /// A market, ready to be laid out. Days are indexes of its calendar's, minutes are UTC.
 pub(crate) struct Schedule<'a> {
+    pub(crate) name: &'a str,
     pub(crate) calendar: Calendar<'a>,
     pub(crate) clock: Clock,
     pub(crate) profiles: &'a Profiles,
@@ -49,16 +50,19 @@ impl<'a> Schedule<'a> {
     pub(crate) fn spans(&self, range: &Range<usize>) -> Result<Vec<UtcSpan>, DataError> {
         let days = self.lay_out(range)?;
         let mut spans = Vec::with_capacity(days.actual.len() * 2);
-        let (mut cursor, end) = (self.bound(range.start), self.bound(range.end));
+        // A session may go on into the day after the range, but not past the data.
+        let (mut cursor, end) = (self.bound(range.start), self.bound(self.days.end));
         let mut pass = self.clock.pass();
         for (index, &profile) in range.clone().zip(&days.actual) {
             let midnight = self.calendar.local_midnight(index);
             for span in self.profiles.get(profile) {
                 let from = pass.utc(midnight + span.start);
                 let to = pass.utc(midnight + span.end).min(end);
-                if from < cursor {
+                // Hours that never held together may meet in what an operator says, or in what was known of them.
+                if from < cursor && self.known_at.is_none() && self.overrides.is_empty() {
                     return Err(DataError::OutOfOrder("session"));
                 }
+                let from = from.max(cursor);
                 if from < to {
                     spans.push(UtcSpan { phase: span.phase, from, to });
                     cursor = to;
@@ -72,8 +76,7 @@ impl<'a> Schedule<'a> {
     pub(crate) fn special(&self, range: &Range<usize>) -> Result<Vec<(usize, Origin<'a>)>, DataError> {
         let days = self.lay_out(range)?;
         let of_day = |(index, (actual, usual)): (usize, (&u16, &u16))| {
-            let date = self.date(index);
-            let origin = match self.overrides.iter().rev().find(|line| line.holds_on(date)) {
+            let origin = match self.overrides.iter().rev().find(|line| self.speaks_of(line, index)) {
                 Some(line) => Origin::Override(line),
                 None => match self.layer.fact(index, self.known_at) {
                     Some(fact) => Origin::Fact(fact),
@@ -94,8 +97,9 @@ impl<'a> Schedule<'a> {
     /// The day whose sessions a minute may fall into, by the market's own clock.
     pub(crate) fn first_day_ending_after(&self, minute: i64) -> usize {
         let near = self.day_of(minute);
-        let days = near.saturating_sub(1).max(self.days.start)..near;
-        days.clone().find(|index| minute < self.bound(index + 1)).unwrap_or(near)
+        // East of Greenwich a date begins while UTC still has the one before.
+        let mut days = near.saturating_sub(1).max(self.days.start)..=near + 1;
+        days.find(|index| minute < self.bound(index + 1)).unwrap_or(near)
     }
 
     /// Days since 1970 of the day `index`.
@@ -118,12 +122,31 @@ impl<'a> Schedule<'a> {
         Ok(none.then_some("there are no usual hours on that weekday; say the hours, HH:MM-HH:MM"))
     }
 
+    /// Whether an override holds for a date: what is said of an exchange does not where the day of the segment is said.
+    fn holds(&self, line: &Override, date: i64) -> bool {
+        let is_own = |line: &Override| line.market == self.name;
+        let said = |own: &&&Override| is_own(own) && own.is_of_days() && own.holds_on(date);
+        line.holds_on(date) && (is_own(line) || !self.overrides.iter().any(|own| said(&own)))
+    }
+
+    /// Whether an override changes the sessions of a day; those of the evening before may belong to it.
+    fn speaks_of(&self, line: &Override, index: usize) -> bool {
+        let date = self.date(index);
+        let end = DAY_MINUTES + self.calendar.day_start;
+        match line.what {
+            What::Window(_, from, to) => {
+                (from < end && self.holds(line, date)) || (to > end && self.holds(line, date - 1))
+            }
+            What::Closed | What::Usual => self.holds(line, date),
+        }
+    }
+
     fn lay_out(&self, range: &Range<usize>) -> Result<Days, DataError> {
         let mut days = self.calendar.lay_out(self.profiles, range)?;
         self.layer.lay_over(&mut days, &self.calendar, range, self.known_at);
         for line in &self.overrides {
             for (index, (actual, usual)) in range.clone().zip(days.actual.iter_mut().zip(&days.usual)) {
-                if line.holds_on(self.date(index)) {
+                if self.holds(line, self.date(index)) {
                     match line.what {
                         What::Closed => *actual = 0,
                         What::Usual => *actual = *usual,
@@ -139,7 +162,7 @@ impl<'a> Schedule<'a> {
         let bounds = self.bound(range.start)..self.bound(range.end);
         for line in &self.overrides {
             let What::Window(phase, from, to) = line.what else { continue };
-            for day in line.first_day..=line.last_day {
+            for day in (line.first_day..=line.last_day).filter(|day| self.holds(line, *day)) {
                 let midnight = day * DAY_MINUTES;
                 let utc = |minute: i64| self.clock.pass().utc(midnight + minute).clamp(bounds.start, bounds.end);
                 let window = UtcSpan { phase, from: utc(from), to: utc(to) };

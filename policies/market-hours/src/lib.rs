@@ -34,7 +34,7 @@ impl MarketHoursPolicy for MarketHours {
             None => Calendars::embedded().map_err(|error| error.to_string())?,
             // Kept for as long as the instance is, which is configured once.
             Some(file) => {
-                let refused = |error: DataError| settings.refuse("data", &error.to_string());
+                let refused = |error: DataError| settings.refuse("data", &format!("is refused: {error}"));
                 Calendars::new(Box::leak(Box::new(CalendarData::read(&file).map_err(refused)?))).map_err(refused)?
             }
         };

@@ -6,6 +6,7 @@ use bellwether_sdk::{MarketError, MarketHoursPolicy, MarketSession, Phase, testi
 use market_hours::MarketHours;
 
 static CASES: &str = include_str!("../cases.toml");
+static CALENDARS: &[u8] = include_bytes!("../../calendar/data/calendars.bin");
 
 /// The quoted fields of a case, `expect`'s own among them: all that this file uses of TOML.
 fn fields(case: &str) -> BTreeMap<&str, &str> {
@@ -57,15 +58,124 @@ fn check_session(name: &str, session: &MarketSession, case: &BTreeMap<&str, &str
 fn every_case_is_answered_as_expected() -> Result<(), Box<dyn Error>> {
     let policy = MarketHours::configure("{}")?;
     let cases: Vec<_> = CASES.split("[[case]]").skip(1).map(fields).collect();
-    assert_eq!(cases.len(), 14);
+    assert_eq!(cases.len(), 25);
     cases.iter().try_for_each(|case| check(&policy, case))
 }
 
+/// Bytes as settings carry them (RFC 4648), in lines of 76 characters.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let number = (0..3).fold(0, |number, index| number << 8 | u32::from(three.get(index).copied().unwrap_or(0)));
+        for digit in 0..4 {
+            let value = (number >> (18 - 6 * digit) & 63) as usize;
+            text.push(if digit > three.len() { '=' } else { char::from(DIGITS[value]) });
+            if text.len() % 77 == 76 {
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn data_setting(bytes: &[u8]) -> String {
+    format!(r#"{{"data": "{}"}}"#, base64(bytes).replace('\n', "\\n"))
+}
+
+/// The phase of a market at an instant, under some settings.
+fn check_setting(settings: &str, market: &str, at: &str, wanted: &str) -> Result<(), Box<dyn Error>> {
+    let policy = MarketHours::configure(settings)?;
+    let phase = policy.session_at(market, testing::instant(at), None).map(|session| phase_name(session.phase));
+    let phase = match phase {
+        Ok(phase) => phase,
+        Err(MarketError::UnknownMarket) => "unknown-market",
+        Err(MarketError::BeyondHorizon(_)) => "beyond-horizon",
+    };
+    assert_eq!(phase, wanted, "{market} at {at} with {settings}");
+    Ok(())
+}
+
 #[test]
-fn unknown_settings_are_refused_by_name() {
-    for (settings, named) in [(r#"{"closed": "XNSE"}"#, "closed"), ("[]", "table"), ("", "JSON")] {
+fn settings_decide_what_is_answered() -> Result<(), Box<dyn Error>> {
+    let holiday = "2026-11-24T10:00:00+05:30";
+    let auction = "2026-11-23T15:20:00+05:30";
+    check_setting("{}", "XNSE", holiday, "closed")?;
+    check_setting(r#"{"overrides": []}"#, "XNSE", holiday, "closed")?;
+    check_setting(r##"{"overrides": ["XNSE open 2026-11-24 # after all"]}"##, "XNSE", holiday, "open")?;
+    check_setting(r##"{"overrides": ["XNSE open 2026-11-24"]}"##, "XNSE.derivatives", holiday, "open")?;
+    check_setting(r#"{"overrides": ["XNSE closed 2026-11-23 15:00-16:00"]}"#, "NSE", auction, "closed")?;
+    check_setting(r#"{"overlay": true}"#, "XBOM", auction, "closing-auction")?;
+    check_setting(r#"{"overlay": false}"#, "XBOM", auction, "open")?;
+    check_setting(r#"{"overlay": false}"#, "XNSE.derivatives", auction, "unknown-market")?;
+    let both = r#"{"overlay": false, "overrides": ["XBOM halted 2026-11-23 15:00-15:25"]}"#;
+    check_setting(both, "XBOM", auction, "halted")
+}
+
+#[test]
+fn an_override_is_listed_with_its_reason_and_changes_the_version() -> Result<(), Box<dyn Error>> {
+    let plain = MarketHours::configure("{}")?;
+    let policy = MarketHours::configure(r##"{"overrides": ["XNSE closed 2026-12-03 # flood"]}"##)?;
+    let days = policy.special_days("XNSE.derivatives", testing::instant("2026-12-01T00:00:00+05:30"), 1)?;
+    let [day] = days.as_slice() else { return Err(format!("{days:?}").into()) };
+    assert_eq!((day.date.as_str(), day.note.as_str(), day.spans.len()), ("2026-12-03", "flood", 0));
+    assert_eq!(day.known_since, None);
+    let (before, after) = (plain.describe().version, policy.describe().version);
+    assert!(after.starts_with(&format!("{before}+override.")) && after.len() <= 64, "{before}, then {after}");
+    let session = policy.session_at("XTKS", testing::instant("2026-12-03T00:00:00Z"), None)?;
+    assert!(after.ends_with(&session.data_version), "{after}: {}", session.data_version);
+    Ok(())
+}
+
+/// The data that is built in, given back as a setting, answers the same.
+#[test]
+fn data_may_come_with_the_settings() -> Result<(), Box<dyn Error>> {
+    let (built_in, given) = (MarketHours::configure("{}")?, MarketHours::configure(&data_setting(CALENDARS))?);
+    assert_eq!(given.describe().version, built_in.describe().version);
+    let (markets, same) = (given.markets(), built_in.markets());
+    assert_eq!(markets.len(), same.len());
+    let now = testing::instant("2026-11-23T10:00:00Z");
+    for (market, same) in markets.iter().zip(&same) {
+        assert_eq!(market.name, same.name);
+        let session = |policy: &MarketHours| policy.session_at(&market.name, now, Some(now));
+        assert_eq!(session(&given), session(&built_in), "{}", market.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    let cut = data_setting(&CALENDARS[..CALENDARS.len() - 1]);
+    let mut flipped = CALENDARS.to_vec();
+    flipped[100] ^= 1;
+    let flipped = data_setting(&flipped);
+    let other = data_setting(b"RIFF");
+    let many = format!(r#"{{"overrides": [{}]}}"#, vec![r#""XNSE closed 2026-12-03""#; 257].join(","));
+    let long = format!(r##"{{"overrides": ["XNSE closed 2026-12-03 # {}"]}}"##, "x".repeat(512));
+    let rows = [
+        (r#"{"closed": "XNSE"}"#, "closed"),
+        (r#"{"overide": []}"#, r#"did you mean "overrides"?"#),
+        ("[]", "table"),
+        ("", "JSON"),
+        (r#"{"overrides": "XNSE closed 2026-12-03"}"#, r#""overrides" takes a list of texts"#),
+        (r#"{"overrides": [1]}"#, r#""overrides" is a list"#),
+        (r#"{"overrides": [""]}"#, r#""overrides" is a list"#),
+        (r#"{"overrides": ["XNSE shut 2026-12-03"]}"#, "override \"XNSE shut 2026-12-03\": write MARKET"),
+        (r#"{"overrides": ["XXXX closed 2026-12-03"]}"#, "there is no market of this name"),
+        (r#"{"overlay": false, "overrides": ["NFO closed 2026-12-03"]}"#, "there is no market of this name"),
+        (&many, r#""overrides" takes at most 256 texts, and has 257"#),
+        (&long, r#""overrides" is a list"#),
+        (r#"{"overlay": "no"}"#, r#""overlay" takes true or false"#),
+        (r#"{"data": "?"}"#, r#""data" takes bytes, written in base64"#),
+        (r#"{"data": ""}"#, r#""data" is refused: not calendar data"#),
+        (&other, r#""data" is refused: not calendar data"#),
+        (&cut, r#""data" is refused: calendar data is damaged"#),
+        (&flipped, r#""data" is refused: calendar data is damaged"#),
+    ];
+    for (settings, wanted) in rows {
         let message = MarketHours::configure(settings).err().unwrap_or_default();
-        assert!(message.contains(named), "{settings}: {message:?}");
+        let start: String = settings.chars().take(80).collect();
+        assert!(message.contains(wanted), "{start}: {message:?}");
     }
 }
 
