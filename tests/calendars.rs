@@ -186,12 +186,12 @@ fn digest(intervals: &[[i64; 2]]) -> String {
 }
 
 /// The standard market-hours component, alone in its set.
-fn component() -> Arc<PolicySet> {
+fn component(settings: &str) -> Arc<PolicySet> {
     let standard = STANDARD.iter().find(|standard| standard.name == "market-hours").unwrap();
     let mount = Mount {
         name: standard.name.to_owned(),
         component: standard.component.into(),
-        settings: SETTINGS.to_owned(),
+        settings: settings.to_owned(),
         cases: None,
         origin: Origin::Embedded,
     };
@@ -202,7 +202,7 @@ fn component() -> Arc<PolicySet> {
 
 /// Asks every calendar on two threads: the numbers added up, and all that differs.
 fn check(ask: impl Fn(&mut Decider, &Row) -> ([usize; 2], Vec<String>) + Sync) -> ([usize; 2], Vec<String>) {
-    let set = component();
+    let set = component(SETTINGS);
     let rows = Mutex::new(VecDeque::from(Row::all()));
     let work = || {
         let mut decider = Decider::new(Arc::clone(&set));
@@ -281,4 +281,27 @@ fn the_references_frozen_answers_are_given() {
     assert_eq!(shown, WRONG, "the first of {} rows that differ", differing.len());
     assert_eq!(calendars, 70);
     assert_eq!(compared, 330_908);
+}
+
+/// With the budget that a decision has, on an instance that has to lay out what it is asked for.
+#[test]
+fn no_question_costs_more_than_a_decision_may() {
+    let set = component("{}");
+    let markets = Decider::new(Arc::clone(&set)).markets().unwrap();
+    assert!(markets.len() > 80, "{} markets", markets.len());
+    let now = minute("2026-11-23T04:30:00Z") * MINUTE_MS;
+    let mut dear = Vec::new();
+    for Market { name, covered_from, horizon, .. } in &markets {
+        for at in [*covered_from, now, horizon - 1] {
+            let fresh = || Decider::new(Arc::clone(&set));
+            let answers = [
+                fresh().session(name, at).map(|session| session.is_ok_and(|session| session.until > at)),
+                fresh().transitions(name, at, TRANSITIONS).map(|list| list.is_ok()),
+                fresh().special_days(name, at, 100).map(|list| list.is_ok()),
+            ];
+            let failed = answers.iter().position(|answer| !answer.as_ref().is_ok_and(|answered| *answered));
+            dear.extend(failed.map(|question| format!("{name} at {at}, question {question}")));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new());
 }

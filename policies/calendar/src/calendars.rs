@@ -1,7 +1,7 @@
 //! The public questions, and which market has which calendar.
 //!
-//! The year around the first instant that is asked of a market is laid out then and kept: some 3 to 8 KiB. Only where
-//! that does not hold the answer, all days of the market are: 60 KiB, at most 140.
+//! The year of an instant that is asked of a market is laid out then and kept: some 3 to 10 KiB. Only where that does
+//! not hold the answer, as for a market that never closes, all days of the market are.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use crate::{
     CalendarData, DataError, Market, MarketError, MarketSession, OverrideError, Span, SpecialDay, Transition,
     data::{Data, MarketRow, fnv1a, fnv1a_on},
-    date,
+    date::{self, DAY_MINUTES},
     layer::Layer,
     overrides::{Override, What},
-    schedule::{Origin, Schedule},
+    schedule::{Origin, Schedule, Special},
     table::{Answer, MINUTE_MS, Table, outside},
 };
 
@@ -32,14 +32,24 @@ pub struct Calendars<'d> {
 /// What has been laid out of a market. None inside: its bytes are broken, which only unverified data can be.
 #[derive(Default)]
 struct Tables {
-    year: OnceLock<Option<Table>>,
+    years: OnceLock<Option<Years>>,
     whole: OnceLock<Option<Table>>,
 }
 
-/// How much is laid out around an instant: to answer, the last close and the next opening must be among it. The longest
+/// Tables by years of 365 days since 1970.
+struct Years {
+    first: i64,
+    tables: Box<[OnceLock<Option<Table>>]>,
+}
+
+/// How much is laid out around a year: to answer, the last close and the next opening must be among it. The longest
 /// closure since 2000 is that of Athens in 2015, five weeks.
-const DAYS_BEFORE: usize = 60;
-const DAYS_AFTER: usize = 300;
+const MARGIN_DAYS: usize = 60;
+/// How much is looked through at a time for special days.
+const SEARCH_DAYS: usize = 365;
+const YEAR_MINUTES: i64 = 365 * DAY_MINUTES;
+/// No data reaches past 2200.
+const YEAR_MAX: i64 = 300;
 /// The contract's limits for the answers of [`Calendars::transitions`] and [`Calendars::special_days`].
 const TRANSITIONS_MAX: usize = 1000;
 const SPECIAL_DAYS_MAX: usize = 100;
@@ -161,7 +171,16 @@ impl<'d> Calendars<'d> {
     /// As [`Calendars::session_at`].
     pub fn transitions(&self, market: &str, start: i64, count: u32) -> Result<Vec<Transition>, MarketError> {
         let count = TRANSITIONS_MAX.min(count as usize);
-        self.ask(market, start, |table| table.after(start, count))
+        let mut found = self.ask(market, start, |table| table.after(start, count))?;
+        // A year holds fewer changes of most markets than one may ask for.
+        while let Some(last) = found.last().filter(|_| found.len() < count) {
+            let more = self.ask(market, last.at, |table| table.after(last.at, count - found.len()))?;
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more);
+        }
+        Ok(found)
     }
 
     /// The next days from the date of `start` on that are not as their weekday usually is, with who says so: at most
@@ -182,11 +201,9 @@ impl<'d> Calendars<'d> {
         let mut found = Vec::new();
         let count = SPECIAL_DAYS_MAX.min(count as usize);
         while found.len() < count && first < schedule.days.end {
-            let range = first..(first + DAYS_AFTER).min(schedule.days.end);
-            let missing = count - found.len();
-            for (index, origin) in schedule.special(&range).map_err(broken)?.into_iter().take(missing) {
-                found.push(self.special_day(&schedule, index, &origin).map_err(broken)?);
-            }
+            let range = first..(first + SEARCH_DAYS).min(schedule.days.end);
+            let more = schedule.special(&range, count - found.len()).map_err(broken)?;
+            found.extend(more.into_iter().map(|special| self.special_day(&schedule, special)));
             first = range.end;
         }
         Ok(found)
@@ -208,7 +225,7 @@ impl<'d> Calendars<'d> {
         self.data.notice
     }
 
-    /// Asks the year's table of a market, and the whole one where that is there already or the year does not say.
+    /// Asks the year's table of a market, and the whole one where the year does not say.
     fn ask<T>(
         &self,
         market: &str,
@@ -218,12 +235,11 @@ impl<'d> Calendars<'d> {
         let (index, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
         let tables = self.tables.get(index).ok_or(MarketError::UnknownMarket)?;
         let build = |at: Option<i64>| self.build_table(row, at, None).ok();
-        if tables.whole.get().is_none() {
-            let year = tables.year.get_or_init(|| build(Some(at)));
-            let answer = year.as_ref().map_or(Ok(None), &question).map_err(MarketError::BeyondHorizon)?;
-            if let Some(answer) = answer {
-                return Ok(answer);
-            }
+        let years = tables.years.get_or_init(|| self.schedule(row, None).ok().map(|schedule| Years::of(&schedule)));
+        let year = years.as_ref().and_then(|years| years.get(at)).map(|year| year.get_or_init(|| build(Some(at))));
+        let answer = year.and_then(Option::as_ref).map_or(Ok(None), &question).map_err(MarketError::BeyondHorizon)?;
+        if let Some(answer) = answer {
+            return Ok(answer);
         }
         let whole = tables.whole.get_or_init(|| build(None));
         let answer = whole.as_ref().map_or(Ok(None), question).map_err(MarketError::BeyondHorizon)?;
@@ -282,14 +298,15 @@ impl<'d> Calendars<'d> {
         })
     }
 
-    /// Lays out the year around an instant, or everything.
+    /// Lays out the year of an instant, or everything.
     fn build_table(&self, row: &MarketRow<'d>, around: Option<i64>, known_at: Option<i64>) -> Result<Table, DataError> {
         let schedule = self.schedule(row, known_at)?;
         let range = match around {
             Some(at) => {
-                let day = schedule.day_of(at.div_euclid(MINUTE_MS));
+                let year = year_of(at).clamp(0, YEAR_MAX) * YEAR_MINUTES;
                 let Range { start, end } = schedule.days;
-                day.saturating_sub(DAYS_BEFORE).max(start)..(day + DAYS_AFTER).min(end)
+                let first = schedule.day_of(year).saturating_sub(MARGIN_DAYS).max(start);
+                first..(schedule.day_of(year + YEAR_MINUTES) + MARGIN_DAYS).min(end)
             }
             None => schedule.days.clone(),
         };
@@ -321,13 +338,9 @@ impl<'d> Calendars<'d> {
         aliases
     }
 
-    fn special_day<'a>(
-        &'a self,
-        schedule: &Schedule<'a>,
-        index: usize,
-        origin: &Origin<'a>,
-    ) -> Result<SpecialDay<'a>, DataError> {
-        let spans = schedule.spans(&(index..index + 1))?.into_iter();
+    fn special_day<'a>(&'a self, schedule: &Schedule<'a>, special: Special<'a>) -> SpecialDay<'a> {
+        let Special { index, origin, spans } = special;
+        let spans = spans.into_iter();
         let spans =
             spans.map(|span| Span { phase: span.phase, since: span.from * MINUTE_MS, until: span.to * MINUTE_MS });
         let text = |number: usize| self.data.texts.get(number).copied().unwrap_or_default();
@@ -336,7 +349,7 @@ impl<'d> Calendars<'d> {
             Origin::Fact(fact) => (text(fact.note), text(fact.source), Some(fact.known_since())),
             Origin::Reference => ("", self.data.reference, None),
         };
-        Ok(SpecialDay { date: date::text(schedule.date(index)), spans: spans.collect(), note, source, known_since })
+        SpecialDay { date: date::text(schedule.date(index)), spans: spans.collect(), note, source, known_since }
     }
 
     /// Reads an operator's line and finds what it speaks of.
@@ -356,6 +369,24 @@ impl<'d> Calendars<'d> {
             None => Ok(line),
         }
     }
+}
+
+impl Years {
+    fn of(schedule: &Schedule<'_>) -> Self {
+        let [covered_from, _, horizon] = schedule.bounds();
+        let (first, last) = (year_of(covered_from * MINUTE_MS), year_of(horizon * MINUTE_MS));
+        Years { first, tables: (first..=last).map(|_| OnceLock::new()).collect() }
+    }
+
+    fn get(&self, at: i64) -> Option<&OnceLock<Option<Table>>> {
+        let place = usize::try_from(year_of(at) - self.first).unwrap_or(0);
+        self.tables.get(place).or(self.tables.last())
+    }
+}
+
+/// Years of 365 days since 1970.
+fn year_of(at: i64) -> i64 {
+    at.div_euclid(YEAR_MINUTES * MINUTE_MS)
 }
 
 fn empty_tables(data: &Data<'_>) -> Vec<Tables> {

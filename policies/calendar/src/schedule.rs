@@ -28,6 +28,13 @@ pub(crate) struct Schedule<'a> {
     pub(crate) known_at: Option<i64>,
 }
 
+/// A day that is not as its weekday usually is.
+pub(crate) struct Special<'a> {
+    pub(crate) index: usize,
+    pub(crate) origin: Origin<'a>,
+    pub(crate) spans: Vec<UtcSpan>,
+}
+
 /// Who says what a day is.
 pub(crate) enum Origin<'a> {
     Override(&'a Override),
@@ -48,12 +55,16 @@ impl<'a> Schedule<'a> {
 
     /// The spans of a range of days that are not closed, in order.
     pub(crate) fn spans(&self, range: &Range<usize>) -> Result<Vec<UtcSpan>, DataError> {
-        let days = self.lay_out(range)?;
-        let mut spans = Vec::with_capacity(days.actual.len() * 2);
+        self.spans_of(range, &self.lay_out(range)?.actual)
+    }
+
+    /// The same of days that are laid out.
+    fn spans_of(&self, range: &Range<usize>, profiles: &[u16]) -> Result<Vec<UtcSpan>, DataError> {
+        let mut spans = Vec::with_capacity(profiles.len() * 2);
         // A session may go on into the day after the range, but not past the data.
         let (mut cursor, end) = (self.bound(range.start), self.bound(self.days.end));
         let mut pass = self.clock.pass();
-        for (index, &profile) in range.clone().zip(&days.actual) {
+        for (index, &profile) in range.clone().zip(profiles) {
             let midnight = self.calendar.local_midnight(index);
             for span in self.profiles.get(profile) {
                 let from = pass.utc(midnight + span.start);
@@ -72,21 +83,25 @@ impl<'a> Schedule<'a> {
         Ok(self.paint_windows(spans, range))
     }
 
-    /// The days of a range that are not as their weekday usually is, and who says so.
-    pub(crate) fn special(&self, range: &Range<usize>) -> Result<Vec<(usize, Origin<'a>)>, DataError> {
+    /// The first days of a range that are not as their weekday usually is, at most `count`.
+    pub(crate) fn special(&self, range: &Range<usize>, count: usize) -> Result<Vec<Special<'a>>, DataError> {
         let days = self.lay_out(range)?;
-        let of_day = |(index, (actual, usual)): (usize, (&u16, &u16))| {
+        let mut found = Vec::new();
+        for (index, (actual, usual)) in range.clone().zip(days.actual.iter().zip(&days.usual)) {
             let origin = match self.overrides.iter().rev().find(|line| self.speaks_of(line, index)) {
                 Some(line) => Origin::Override(line),
                 None => match self.layer.fact(index, self.known_at) {
                     Some(fact) => Origin::Fact(fact),
                     None if actual != usual => Origin::Reference,
-                    None => return None,
+                    None => continue,
                 },
             };
-            Some((index, origin))
-        };
-        Ok(range.clone().zip(days.actual.iter().zip(&days.usual)).filter_map(of_day).collect())
+            if found.len() == count {
+                break;
+            }
+            found.push(Special { index, origin, spans: self.spans_of(&(index..index + 1), &[*actual])? });
+        }
+        Ok(found)
     }
 
     /// The day that a minute falls on by UTC, or the nearest there is: a day more or less than by the market's clock.

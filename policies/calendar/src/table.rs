@@ -117,13 +117,15 @@ impl Table {
         }))
     }
 
-    /// The changes after an instant, at most `count`; none where the table does not hold as many. An error as `at`.
+    /// The changes after an instant that the table knows, at most `count`; none of them: the data ends before the
+    /// next one. None where the table does not hold enough days to say. An error as `at`.
     pub(crate) fn after(&self, start: i64, count: usize) -> Result<Option<Vec<Transition>>, i64> {
         let (until_now, later) = self.split(start)?;
         let wanted = later.get(..count).unwrap_or(later);
-        // Fewer than were asked for are enough only where the data itself ends.
-        let enough = wanted.len() == count || self.known.end == i64::MAX;
-        if !enough || !self.is_known_before(until_now.last()) || wanted.last().is_some_and(|last| !self.holds(last)) {
+        let known = wanted.partition_point(|change| self.holds(change));
+        let wanted = wanted.get(..known).unwrap_or_default();
+        let enough = !wanted.is_empty() || count == 0 || (later.is_empty() && self.known.end == i64::MAX);
+        if !enough || !self.is_known_before(until_now.last()) {
             return Ok(None);
         }
         Ok(Some(wanted.iter().map(|change| Transition { at: change.instant(), phase: change.phase() }).collect()))
