@@ -55,7 +55,7 @@ mod tests {
         let now = testing::instant("2026-11-23T10:00:00+05:30");
         let next_open = testing::instant("2026-11-25T09:15:00+05:30");
         let check = |key: &str, phase: Phase, expect: Expiry| {
-            let mut session = testing::session("XNSE", phase, now, next_open);
+            let mut session = testing::session(phase, now, next_open);
             session.next_open = Some(next_open);
             let mut request = testing::request("fyntrix:general", key, now);
             request.market = Some(Ok(session));

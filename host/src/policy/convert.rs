@@ -11,7 +11,8 @@ use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::exports::bellwether::policy::ttl;
 use super::log::clean;
 use super::{
-    Decision, Description, Expiry, Inputs, Market, MarketError, MarketSession, Phase, Span, SpecialDay, Transition,
+    DataVersion, Decision, Description, Expiry, Inputs, Market, MarketError, MarketSession, Phase, Span, SpecialDay,
+    Transition,
 };
 use crate::command::Data;
 use crate::namespace::{Access, Apply, ClientTtl, MarketSource, Rule, SymbolMatch, SymbolRule, ValueCheck};
@@ -58,7 +59,6 @@ pub(super) fn session(session: types::MarketSession) -> anyhow::Result<MarketSes
     let (since, until) = (instant("since", session.since)?, instant("until", session.until)?);
     ensure!(since < until, "since is {since}, not before until, {until}");
     Ok(MarketSession {
-        market: clean(&session.market, NAME_BYTES_MAX).into(),
         phase: phase(session.phase),
         since,
         until,
@@ -67,13 +67,12 @@ pub(super) fn session(session: types::MarketSession) -> anyhow::Result<MarketSes
         previous_close: optional("previous-close", session.previous_close)?,
         horizon: instant("horizon", session.horizon)?,
         projected: session.projected,
-        data_version: clean(&session.data_version, NAME_BYTES_MAX).into(),
+        data_version: DataVersion { release: session.data_version.release, settings: session.data_version.settings },
     })
 }
 
 pub(super) fn session_back(session: &MarketSession) -> types::MarketSession {
     types::MarketSession {
-        market: session.market.as_ref().to_owned(),
         phase: phase_back(session.phase),
         since: session.since,
         until: session.until,
@@ -82,7 +81,10 @@ pub(super) fn session_back(session: &MarketSession) -> types::MarketSession {
         previous_close: session.previous_close,
         horizon: session.horizon,
         projected: session.projected,
-        data_version: session.data_version.as_ref().to_owned(),
+        data_version: types::DataVersion {
+            release: session.data_version.release,
+            settings: session.data_version.settings,
+        },
     }
 }
 

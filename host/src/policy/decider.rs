@@ -310,6 +310,7 @@ impl Decider {
             value_bytes: if reads.value_bytes { question.value_bytes } else { 0 },
             client_ttl: if reads.client_ttl { question.client_ttl } else { None },
             now: question.now,
+            market_name: asked.market.as_ref().map(|(name, _)| name.as_str()),
             market: asked.market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
         };
         asked.decision = self.call(policy, index, &request, &mut asked.lines);

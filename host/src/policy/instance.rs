@@ -28,6 +28,7 @@ pub(super) struct Request<'a> {
     pub(super) value_bytes: u64,
     pub(super) client_ttl: Option<u64>,
     pub(super) now: i64,
+    pub(super) market_name: Option<&'a str>,
     pub(super) market: Option<Result<&'a MarketSession, MarketError>>,
 }
 
@@ -148,6 +149,7 @@ impl Instance {
             value_bytes: request.value_bytes,
             client_ttl: request.client_ttl,
             now: request.now,
+            market_name: request.market_name.map(str::to_owned),
             market: request.market.map(|market| market.map(convert::session_back).map_err(convert::market_error_back)),
         };
         let (answer, cost) = self.measured(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));

@@ -81,5 +81,9 @@ pub fn one_line(error: &anyhow::Error) -> String {
 pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let end = text.floor_char_boundary(bytes_max);
     let text = text.get(..end).unwrap_or_default();
+    // As nearly every text is.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

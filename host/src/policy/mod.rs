@@ -13,8 +13,6 @@ mod selftest;
 mod set;
 pub mod standard;
 
-use std::sync::Arc;
-
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
 pub use engine::{Engine, Facts, Limits, Role};
 pub use log::{Line, one_line};
@@ -25,7 +23,6 @@ pub use set::{Mount, Origin, Policy, PolicySet, Rejected, Stage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the contract documents every field")]
 pub struct MarketSession {
-    pub market: Arc<str>,
     pub phase: Phase,
     pub since: i64,
     pub until: i64,
@@ -34,7 +31,15 @@ pub struct MarketSession {
     pub previous_close: Option<i64>,
     pub horizon: i64,
     pub projected: bool,
-    pub data_version: Arc<str>,
+    pub data_version: DataVersion,
+}
+
+/// The version of a calendar's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the contract documents every field")]
+pub struct DataVersion {
+    pub release: u32,
+    pub settings: u32,
 }
 
 /// What a market is doing.
@@ -164,6 +169,20 @@ impl Phase {
             Self::PostClose => "post-close",
             Self::Halted => "halted",
         }
+    }
+}
+
+// === impl DataVersion ===
+
+impl std::fmt::Display for DataVersion {
+    /// `2026-11-23`, `2026-11-23.2`, `2026-11-23+1f3c5a2b`.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (date, number) = (self.release / 100, self.release % 100);
+        write!(out, "{:04}-{:02}-{:02}", date / 10_000, date / 100 % 100, date % 100)?;
+        if number > 0 {
+            write!(out, ".{number}")?;
+        }
+        if self.settings > 0 { write!(out, "+{:08x}", self.settings) } else { Ok(()) }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::engine::{Engine, Loaded};
 use super::instance::{Instance, Request};
-use super::{Expiry, MarketError, MarketSession, Phase, Role};
+use super::{DataVersion, Expiry, MarketError, MarketSession, Phase, Role};
 use crate::command::Data;
 use crate::namespace::RuleTable;
 
@@ -149,6 +149,10 @@ impl Case {
             value_bytes: self.value_bytes,
             client_ttl: self.client_ttl_ms,
             now,
+            market_name: match &self.market {
+                Some(CaseMarket::Session(session)) => Some(&session.name),
+                _ => None,
+            },
             market,
         };
         let (decision, _) = instance.decide(&request)?;
@@ -197,7 +201,6 @@ impl Case {
 impl CaseSession {
     fn session(&self) -> anyhow::Result<MarketSession> {
         Ok(MarketSession {
-            market: self.name.as_str().into(),
             phase: phase(&self.phase)?,
             since: millis(self.since),
             until: millis(self.until),
@@ -206,7 +209,7 @@ impl CaseSession {
             previous_close: self.previous_close.map(millis),
             horizon: millis(self.horizon),
             projected: self.projected,
-            data_version: "case".into(),
+            data_version: DataVersion::default(),
         })
     }
 }

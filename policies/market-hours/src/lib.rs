@@ -12,13 +12,14 @@
 
 use bellwether_calendar::{CalendarData, Calendars, DataError};
 use bellwether_sdk::{
-    Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Span, SpecialDay, Transition,
-    settings::Table,
+    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Span, SpecialDay,
+    Transition, settings::Table,
 };
 
 /// The configured policy: the calendars it answers from.
 pub struct MarketHours {
     calendars: Calendars<'static>,
+    version: DataVersion,
 }
 
 const OVERRIDES_MAX: usize = 256;
@@ -41,7 +42,8 @@ impl MarketHoursPolicy for MarketHours {
         let calendars = if settings.flag("overlay")? == Some(false) { calendars.without_overlay() } else { calendars };
         settings.finish()?;
         let calendars = calendars.with_overrides(&overrides).map_err(|error| error.to_string())?;
-        Ok(MarketHours { calendars })
+        let version = data_version(calendars.data_version());
+        Ok(MarketHours { calendars, version })
     }
 
     fn describe(&self) -> Description {
@@ -56,7 +58,6 @@ impl MarketHoursPolicy for MarketHours {
     fn session_at(&self, market: &str, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
         let session = self.calendars.session_at(market, at, known_at).map_err(market_error)?;
         Ok(MarketSession {
-            market: session.market.to_owned(),
             phase: phase(session.phase),
             since: session.since,
             until: session.until,
@@ -65,7 +66,7 @@ impl MarketHoursPolicy for MarketHours {
             previous_close: session.previous_close,
             horizon: session.horizon,
             projected: session.projected,
-            data_version: session.data_version.to_owned(),
+            data_version: self.version,
         })
     }
 
@@ -82,6 +83,17 @@ impl MarketHoursPolicy for MarketHours {
     fn markets(&self) -> Vec<Market> {
         self.calendars.markets().into_iter().map(market).collect()
     }
+}
+
+/// The contract's numbers for `2026-11-23`, or for `2026-11-23.2+override.1f3c5a2b`.
+fn data_version(text: &str) -> DataVersion {
+    let (release, settings) = text.split_once('+').unwrap_or((text, ""));
+    let (date, number) = release.split_once('.').unwrap_or((release, "0"));
+    let digits = date.bytes().filter(u8::is_ascii_digit);
+    let date = digits.fold(0u32, |date, digit| date.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')));
+    let number: u32 = number.parse().unwrap_or_default();
+    let digest = settings.bytes().fold(0u32, |digest, byte| digest.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    DataVersion { release: date.wrapping_mul(100).wrapping_add(number), settings: digest }
 }
 
 fn phase(phase: bellwether_calendar::Phase) -> Phase {

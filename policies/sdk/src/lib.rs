@@ -55,7 +55,7 @@
 //! assert_eq!(policy.decide(&request)?.expiry, Expiry::After(5000));
 //!
 //! let next_open = testing::instant("2026-11-25T09:15:00+05:30");
-//! let mut session = testing::session("XNSE", Phase::Closed, request.now, next_open);
+//! let mut session = testing::session(Phase::Closed, request.now, next_open);
 //! session.next_open = Some(next_open);
 //! request.market = Some(Ok(session));
 //! assert_eq!(policy.decide(&request)?.expiry, Expiry::At(next_open));
@@ -101,7 +101,9 @@ pub mod testing;
 mod values;
 
 #[doc(inline)]
-pub use bindings::host::bellwether::policy::types::{CommandKind, Instant, MarketError, MarketSession, Millis, Phase};
+pub use bindings::host::bellwether::policy::types::{
+    CommandKind, DataVersion, Instant, MarketError, MarketSession, Millis, Phase,
+};
 #[doc(inline)]
 pub use bindings::lifecycle::exports::bellwether::policy::lifecycle::{Description, Inputs};
 #[doc(inline)]

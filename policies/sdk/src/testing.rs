@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use crate::log::Level;
-use crate::{CommandKind, Instant, MarketError, MarketSession, Phase, Request};
+use crate::{CommandKind, DataVersion, Instant, MarketError, MarketSession, Phase, Request};
 
 type Sessions = dyn Fn(&str, Instant, Option<Instant>) -> Result<MarketSession, MarketError>;
 
@@ -38,15 +38,15 @@ pub fn request(rule: &str, key: &str, now: Instant) -> Request {
         value_bytes: 1,
         client_ttl: None,
         now,
+        market_name: None,
         market: None,
     }
 }
 
 /// A session of that span, in data that ends with it and knows no other.
 #[must_use]
-pub fn session(market: &str, phase: Phase, since: Instant, until: Instant) -> MarketSession {
+pub fn session(phase: Phase, since: Instant, until: Instant) -> MarketSession {
     MarketSession {
-        market: market.to_owned(),
         phase,
         since,
         until,
@@ -55,7 +55,7 @@ pub fn session(market: &str, phase: Phase, since: Instant, until: Instant) -> Ma
         previous_close: None,
         horizon: until,
         projected: false,
-        data_version: "test".to_owned(),
+        data_version: DataVersion { release: 0, settings: 0 },
     }
 }
 

@@ -58,8 +58,8 @@ impl MarketHoursPolicy for Echo {
         TtlPolicy::describe(self)
     }
 
-    fn session_at(&self, market: &str, at: Instant, _: Option<Instant>) -> Result<MarketSession, MarketError> {
-        Ok(testing::session(market, Phase::Open, at, at + 1))
+    fn session_at(&self, _: &str, at: Instant, _: Option<Instant>) -> Result<MarketSession, MarketError> {
+        Ok(testing::session(Phase::Open, at, at + 1))
     }
 
     fn transitions(&self, _: &str, start: Instant, _: u32) -> Result<Vec<Transition>, MarketError> {
@@ -115,7 +115,7 @@ fn configured_once_every_role_answers() -> Result<(), String> {
     <Component as Lifecycle>::configure("first".to_owned())?;
     assert!(<Component as Lifecycle>::configure("second".to_owned()).is_err());
 
-    testing::answer_sessions(|market, at, _| Ok(testing::session(market, Phase::Open, at, at + 7)));
+    testing::answer_sessions(|_, at, _| Ok(testing::session(Phase::Open, at, at + 7)));
     let decision = <Component as Ttl>::decide(testing::request("a", "a:b", 100))?;
     assert_eq!(decision, Decision::at(107, "first"));
     assert_eq!(testing::take_log(), [(log::Level::Info, "first".to_owned())]);

@@ -3,7 +3,9 @@
 //! `close` is one of its sessions, which do not overlap.
 
 use bellwether_sdk::settings::Table;
-use bellwether_sdk::{Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Transition};
+use bellwether_sdk::{
+    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Transition,
+};
 
 /// The configured policy: its markets in order of name.
 #[derive(Debug)]
@@ -56,7 +58,6 @@ impl MarketHoursPolicy for Markets {
         let opening = after.iter().find(|(_, phase)| *phase == Phase::Open).map(|(at, _)| *at);
         let (since, phase) = before.last().copied().unwrap_or((0, Phase::Closed));
         Ok(MarketSession {
-            market: market.to_owned(),
             phase,
             since,
             until: after.first().map_or(HORIZON, |(at, _)| *at),
@@ -65,7 +66,7 @@ impl MarketHoursPolicy for Markets {
             previous_close: last(Phase::Closed),
             horizon: HORIZON,
             projected: false,
-            data_version: "settings".to_owned(),
+            data_version: DataVersion { release: 0, settings: 0 },
         })
     }
 

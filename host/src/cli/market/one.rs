@@ -84,7 +84,7 @@ impl About {
         let Self { market, session, .. } = self;
         let local = |at: i64| format::local(at, Some(&self.zone));
         let optional = |at: Option<i64>| at.map_or("(none in the data)".to_owned(), local);
-        writeln!(out, "{} {}, {}", session.market, market.title, local(at))?;
+        writeln!(out, "{} {}, {}", market.name, market.title, local(at))?;
         writeln!(out, "  phase              {}", paint.phase(Some(session.phase), session.phase.label()))?;
         writeln!(out, "  since              {}", local(session.since))?;
         let until = match session.until {
@@ -170,7 +170,7 @@ pub(super) fn session_json(
     let transitions: Vec<_> =
         next.iter().map(|change| json!({ "at": format::utc(change.at), "phase": change.phase.label() })).collect();
     json!({
-        "market": *session.market,
+        "market": market.name,
         "title": market.title,
         "time_zone": market.time_zone,
         "phase": session.phase.label(),
@@ -183,7 +183,7 @@ pub(super) fn session_json(
         "days_to_horizon": reach::days_left(session.horizon, at),
         "projected": session.projected,
         "projected_from": format::utc(market.projected_from),
-        "data_version": *session.data_version,
+        "data_version": session.data_version.to_string(),
         "transitions": transitions,
     })
 }

@@ -1,7 +1,7 @@
 //! Sessions to decide in: a market's phases written down one after the other, and its session at any instant of them.
 
 use bellwether_sdk::testing::instant;
-use bellwether_sdk::{Instant, MarketSession, Phase};
+use bellwether_sdk::{DataVersion, Instant, MarketSession, Phase};
 
 /// When each phase begins, and the end of the data.
 pub(crate) struct Market {
@@ -34,7 +34,6 @@ impl Market {
         let later = || (index + 1..self.phases.len()).map(|next| (self.phases[next - 1].1, self.phases[next]));
         let opens = |from: Phase, to: Phase| to == Phase::Open && from != Phase::Open;
         MarketSession {
-            market: self.name.to_owned(),
             phase,
             since,
             until: self.phases.get(index + 1).map_or(self.horizon, |(next, _)| *next),
@@ -48,7 +47,7 @@ impl Market {
                 .map(|here| self.phases[here].0),
             horizon: self.horizon,
             projected: false,
-            data_version: "test".to_owned(),
+            data_version: DataVersion { release: 0, settings: 0 },
         }
     }
 }
