@@ -38,7 +38,7 @@ def main():
     data = encode(
         {
             "version": markets["data-version"],
-            "notice": " ".join((HERE / "NOTICE").read_text().split()),
+            "notice": markets["notice"],
             "reference": f"exchange_calendars {versions['exchange_calendars']}",
             "first": markets["first"],
             "last": markets["last"],

@@ -125,7 +125,7 @@ impl<'d> Calendars<'d> {
             overrides.push(self.read_override(line.as_ref())?);
         }
         if let Some(line) = overrides.get(OVERRIDES_MAX) {
-            return Err(line.refused(format!("there are at most {OVERRIDES_MAX} overrides")));
+            return Err(line.refused(&format!("there are at most {OVERRIDES_MAX} overrides")));
         }
         let digest = lines.iter().fold(0, |digest, line| fnv1a_on(fnv1a_on(digest, line.as_ref().as_bytes()), b"\n"));
         let version = format!("{}+override.{:08x}", self.version, digest >> 32);
@@ -361,12 +361,13 @@ impl<'d> Calendars<'d> {
         line.market = row.name.to_owned();
         let days_max = if line.what == What::Closed || line.what == What::Usual { OVERRIDE_DAYS_MAX } else { 31 };
         if line.last_day - line.first_day >= days_max {
-            return Err(line.refused(format!("a line is of at most {days_max} days")));
+            return Err(line.refused(&format!("a line is of at most {days_max} days")));
         }
-        let schedule = self.schedule(row, None).map_err(|error| line.refused(error.to_string()))?;
-        match schedule.refusal(&line).map_err(|error| line.refused(error.to_string()))? {
-            Some(reason) => Err(line.refused(reason)),
-            None => Ok(line),
+        let refusal = self.schedule(row, None).and_then(|schedule| schedule.refusal(&line));
+        match refusal {
+            Ok(None) => Ok(line),
+            Ok(Some(reason)) => Err(line.refused(reason)),
+            Err(error) => Err(line.refused(&error.to_string())),
         }
     }
 }

@@ -56,7 +56,7 @@ const FORM: &str = "write MARKET open|closed|halted DATE [HH:MM-HH:MM] [# why], 
 impl Override {
     /// Reads a line. The market is still the name that was written.
     pub(crate) fn parse(line: &str) -> Result<Self, OverrideError> {
-        let refused = |reason: &str| OverrideError { line: line.to_owned(), reason: reason.to_owned() };
+        let refused = |reason: &str| OverrideError::new(line, reason);
         let (text, note) = line.split_once('#').map_or((line, ""), |(text, note)| (text, note.trim_ascii()));
         if note.len() > NOTE_BYTES_MAX {
             return Err(refused(&format!("what stands behind # has at most {NOTE_BYTES_MAX} bytes")));
@@ -102,12 +102,10 @@ impl Override {
     }
 
     /// The line that says this, as short as it can be written.
-    pub(crate) fn refused(&self, reason: impl Into<String>) -> OverrideError {
+    pub(crate) fn refused(&self, reason: &str) -> OverrideError {
         let last =
             if self.last_day == self.first_day { String::new() } else { format!("..{}", date::text(self.last_day)) };
-        OverrideError {
-            line: format!("{} … {}{last}", self.market, date::text(self.first_day)), reason: reason.into()
-        }
+        OverrideError::new(&format!("{} … {}{last}", self.market, date::text(self.first_day)), reason)
     }
 }
 
@@ -140,6 +138,14 @@ pub(crate) fn paint(spans: &[UtcSpan], window: UtcSpan) -> Vec<UtcSpan> {
 }
 
 // === impl OverrideError ===
+
+impl OverrideError {
+    #[cold]
+    #[inline(never)]
+    fn new(line: &str, reason: &str) -> Self {
+        OverrideError { line: line.to_owned(), reason: reason.to_owned() }
+    }
+}
 
 impl fmt::Display for OverrideError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,10 @@ pub struct MarketHours {
 const OVERRIDES_MAX: usize = 256;
 const OVERRIDE_BYTES_MAX: usize = 512;
 
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
+
 bellwether_sdk::market_hours_policy!(MarketHours);
 
 impl MarketHoursPolicy for MarketHours {
