@@ -216,3 +216,50 @@ fn output_that_nobody_reads() {
     check(&["config"]);
     check(&["explain", "SET", "fyntrix:general:x", "{}"]);
 }
+
+/// An operator's lines and an operator's data, in the settings of the policy: they win, they are seen, and what is
+/// wrong with them is said.
+#[test]
+fn settings() {
+    let check = |settings: &str, args: &[&str], code: i32, expect: &[&str]| {
+        let policies = folder(&[("market-hours.toml", format!("[settings]\n{settings}\n").as_bytes())]);
+        let all = [args, &["--policy-folder", policies.path().to_str().unwrap()]].concat();
+        let output = run(&all, policies.path());
+        let shown = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{settings:.80} {args:?}\n{shown}");
+        expect.iter().for_each(|expect| assert!(shown.contains(expect), "no {expect:?} in\n{settings:.80}\n{shown}"));
+    };
+    let at = |at| ["market", "XNSE", "--at", at];
+    let closed = r#"overrides = ["XNSE closed 2026-12-03 # flood", "NSE open 2026-12-06 11:45-12:40"]"#;
+    let day = ["phase              closed", "next open          Fri 2026-12-04 09:15:00 +05:30", "(flood)"];
+    check(closed, &at("2026-12-03T10:00:00+05:30"), 0, &day);
+    check(closed, &at("2026-12-06T12:00:00+05:30"), 0, &["phase              open", "open 11:45–12:40"]);
+    check(closed, &at("2026-12-03T10:00:00+05:30"), 0, &["[an override in the settings]", "version 2026-"]);
+    check(
+        r#"overrides = ["XNSE shut 2026-12-03"]"#,
+        &["check"],
+        1,
+        &["override \"XNSE shut 2026-12-03\": write MARKET"],
+    );
+    check(r#"override = []"#, &["check"], 1, &[r#"unknown setting "override": did you mean "overrides"?"#]);
+
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/calendar/data/calendars.bin");
+    let mut data = std::fs::read(file).unwrap();
+    let open = ["phase              open", "until              Mon 2026-11-23 15:15:00 +05:30"];
+    check(&format!("data = \"\"\"\n{}\"\"\"", base64(&data)), &at(MONDAY), 0, &open);
+    let middle = data.len() / 2;
+    data[middle] ^= 1;
+    check(&format!("data = \"{}\"", base64(&data)), &["check"], 1, &["\"data\" is refused: calendar data is damaged"]);
+    check("data = \"what?\"", &["check"], 1, &["\"data\" takes bytes, written in base64"]);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let digit =
+        |digit: u32| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[digit as usize]);
+    let group = |group: &[u8]| {
+        let bits = group.iter().chain([0; 3].iter()).take(3).fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        let digits: String = (0..4).map(|place| digit(bits >> (18 - 6 * place) & 63)).collect();
+        format!("{:=<4}", &digits[..=group.len()])
+    };
+    bytes.chunks(3).map(group).collect()
+}

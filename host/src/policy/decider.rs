@@ -366,7 +366,9 @@ impl Decider {
             Some(Some(Err(MarketError::UnknownMarket))) => return Ok((Err(MarketError::UnknownMarket), None)),
             _ => {}
         }
-        let (session, cost) = self.with_market(now, |instance| instance.session_at(name, now, None))?;
+        let begun = std::time::Instant::now();
+        let (session, fuel) = self.with_market(now, |instance| instance.session_at(name, now, None))?;
+        let cost = Cost { fuel, time: begun.elapsed() };
         if let Some(slot) = self.sessions.get_mut(place) {
             let before = slot.as_ref().and_then(|before| horizon(before, now));
             if let Some(at) = horizon(&session, now)

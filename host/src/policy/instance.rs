@@ -35,8 +35,9 @@ pub(super) struct Request<'a> {
 /// A running policy.
 pub(super) struct Instance {
     store: Store<State>,
-    ttl: Option<ttl::TtlPolicy>,
-    market: Option<market_hours::MarketHoursPolicy>,
+    /// Held apart from the store, so that a call can have both.
+    ttl: Option<Rc<ttl::TtlPolicy>>,
+    market: Option<Rc<market_hours::MarketHoursPolicy>>,
     namespaces: Option<namespaces::NamespacesPolicy>,
     engine: Engine,
     calls: u32,
@@ -118,6 +119,7 @@ impl Instance {
             Ok((ttl, market, namespaces))
         };
         let (ttl, market, namespaces) = bound(&mut store).map_err(chain)?;
+        let (ttl, market) = (ttl.map(Rc::new), market.map(Rc::new));
         let instance = Self { store, ttl, market, namespaces, engine: engine.clone(), calls: 0, trapped: false };
         Ok((instance, convert::description(description)))
     }
@@ -140,7 +142,7 @@ impl Instance {
     /// Decides a lifetime. The decision's `valid_until` is shortened to the end of the sessions the guest was handed
     /// while it decided.
     pub(super) fn decide(&mut self, request: &Request<'_>) -> anyhow::Result<(Decision, Cost)> {
-        let ttl = self.ttl.take().context("it exports no ttl")?;
+        let ttl = self.ttl.clone().context("it exports no ttl")?;
         let guest = guest_ttl::Request {
             rule: request.rule.to_owned(),
             namespace: request.namespace.to_owned(),
@@ -152,8 +154,9 @@ impl Instance {
             market_name: request.market_name.map(str::to_owned),
             market: request.market.map(|market| market.map(convert::session_back).map_err(convert::market_error_back)),
         };
-        let (answer, cost) = self.measured(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));
-        self.ttl = Some(ttl);
+        let begun = Instant::now();
+        let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));
+        let cost = Cost { fuel, time: begun.elapsed() };
         let decision = answer?.map_err(|message| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX)))?;
         let mut decision = convert::decision(decision)?;
         if let Some(until) = self.store.data().handed_until {
@@ -162,19 +165,18 @@ impl Instance {
         Ok((decision, cost))
     }
 
-    /// The session of a market.
+    /// The session of a market, and the fuel it took.
     pub(super) fn session_at(
         &mut self,
         market: &str,
         at: i64,
         known_at: Option<i64>,
-    ) -> anyhow::Result<(Result<MarketSession, MarketError>, Cost)> {
-        let guest = self.market.take().context("it exports no market-hours")?;
-        let (answer, cost) = self
-            .measured(at, |store| guest.bellwether_policy_market_hours().call_session_at(store, market, at, known_at));
-        self.market = Some(guest);
+    ) -> anyhow::Result<(Result<MarketSession, MarketError>, u64)> {
+        let guest = self.market.clone().context("it exports no market-hours")?;
+        let (answer, fuel) = self
+            .budgeted(at, |store| guest.bellwether_policy_market_hours().call_session_at(store, market, at, known_at));
         let session = match answer? {
-            Err(error) => return Ok((Err(convert::market_error(error)), cost)),
+            Err(error) => return Ok((Err(convert::market_error(error)), fuel)),
             Ok(session) => convert::session(session)?,
         };
         if !(session.since..session.until).contains(&at) {
@@ -184,7 +186,7 @@ impl Instance {
                 session.until
             ));
         }
-        Ok((Ok(session), cost))
+        Ok((Ok(session), fuel))
     }
 
     /// The next changes of phase.
@@ -194,11 +196,10 @@ impl Instance {
         start: i64,
         count: u32,
     ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
-        let guest = self.market.take().context("it exports no market-hours")?;
-        let (answer, _) = self.measured(start, |store| {
+        let guest = self.market.clone().context("it exports no market-hours")?;
+        let (answer, _) = self.budgeted(start, |store| {
             guest.bellwether_policy_market_hours().call_transitions(store, market, start, count)
         });
-        self.market = Some(guest);
         Ok(match answer? {
             Err(error) => Err(convert::market_error(error)),
             Ok(list) => Ok(list.into_iter().map(convert::transition).collect::<Result<_, _>>()?),
@@ -212,11 +213,10 @@ impl Instance {
         start: i64,
         count: u32,
     ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
-        let guest = self.market.take().context("it exports no market-hours")?;
-        let (answer, _) = self.measured(start, |store| {
+        let guest = self.market.clone().context("it exports no market-hours")?;
+        let (answer, _) = self.budgeted(start, |store| {
             guest.bellwether_policy_market_hours().call_special_days(store, market, start, count)
         });
-        self.market = Some(guest);
         Ok(match answer? {
             Err(error) => Err(convert::market_error(error)),
             Ok(list) => Ok(list.into_iter().map(convert::special_day).collect::<Result<_, _>>()?),
@@ -225,9 +225,8 @@ impl Instance {
 
     /// Every market.
     pub(super) fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
-        let guest = self.market.take().context("it exports no market-hours")?;
-        let (answer, _) = self.measured(0, |store| guest.bellwether_policy_market_hours().call_markets(store));
-        self.market = Some(guest);
+        let guest = self.market.clone().context("it exports no market-hours")?;
+        let (answer, _) = self.budgeted(0, |store| guest.bellwether_policy_market_hours().call_markets(store));
         Ok(answer?.into_iter().map(convert::market).collect())
     }
 
@@ -258,12 +257,12 @@ impl Instance {
         self.store.data().log.recent().cloned().collect()
     }
 
-    /// Makes a call with a fresh budget, and says what it took.
-    fn measured<T>(
+    /// Makes a call with a fresh budget, and says how much fuel it took.
+    fn budgeted<T>(
         &mut self,
         now: i64,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-    ) -> (anyhow::Result<T>, Cost) {
+    ) -> (anyhow::Result<T>, u64) {
         let limits = self.engine.limits;
         let ticks = self.engine.ticks_max();
         self.calls += 1;
@@ -275,14 +274,12 @@ impl Instance {
         self.store.set_hostcall_fuel(limits.hostcall_bytes_max);
         self.store.set_epoch_deadline(ticks);
         if let Err(error) = self.store.set_fuel(limits.fuel_max) {
-            return (Err(chain(error)), Cost::default());
+            return (Err(chain(error)), 0);
         }
-        let begun = Instant::now();
         let answer = call(&mut self.store).map_err(chain);
-        let time = begun.elapsed();
         self.trapped = answer.is_err();
         let left = self.store.get_fuel().unwrap_or_default();
-        (answer, Cost { fuel: limits.fuel_max.saturating_sub(left), time })
+        (answer, limits.fuel_max.saturating_sub(left))
     }
 }
 

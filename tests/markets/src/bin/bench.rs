@@ -67,6 +67,7 @@ const USAGE: &str = "usage: bench [--rounds N] [--calls N] [--json]";
 const FIRST: i64 = 1_704_067_200_000;
 const LAST: i64 = 1_798_675_200_000;
 const MINUTE_MS: i64 = 60_000;
+const YEAR_MS: usize = 365 * 24 * 60 * MINUTE_MS as usize;
 /// 2026-11-23T10:00:00Z.
 const NOW: i64 = 1_795_428_000_000;
 const MIXED: [&str; 8] = ["XNYS", "XBOM", "XTKS", "XLON", "XHKG", "XETR", "XASX", "BVMF"];
@@ -241,15 +242,18 @@ fn load(figures: &mut Figures) -> Result<Arc<PolicySet>, Failure> {
     let (embedded, calendars) = milliseconds(Calendars::embedded);
     let calendars = calendars?;
     let (first, session) = milliseconds(|| calendars.session_at("XNYS", NOW, None).is_ok());
-    let verify = || CalendarData::read(DATA).and_then(|data| Calendars::new(&data)?.verify());
-    let (whole, verified) = milliseconds(verify);
+    let (read, data) = milliseconds(|| CalendarData::read(DATA));
+    let data = data?;
+    let (open, loaded) = milliseconds(|| Calendars::new(&data));
+    let (whole, verified) = milliseconds(|| loaded.and_then(|calendars| calendars.verify()));
     verified?;
     if !session {
         return Err("the calendars do not answer".into());
     }
     figures.add("Calendars::embedded", "all markets", "µs", None, embedded * 1e3);
     figures.add("its first answer", "XNYS", "µs", None, first * 1e3);
-    figures.add("data from a file, all verified", "all markets", "ms", Some(LOAD_MS_MAX), whole);
+    figures.add("data from a file, loaded", "all markets", "ms", Some(LOAD_MS_MAX), read + open);
+    figures.add("and every day of it laid out", "all markets", "ms", None, whole);
 
     let standard = standard()?;
     let mount = Mount {
@@ -290,7 +294,9 @@ fn measure_native_memory(figures: &mut Figures) -> Result<Calendars<'static>, Fa
     }
     add_growth("memory of a worker, native, a year", before, figures);
     for market in &markets {
-        black_box(calendars.session_at(market.name, market.covered_from, None)?);
+        for at in (market.covered_from..market.horizon).step_by(YEAR_MS) {
+            black_box(calendars.session_at(market.name, at, None)?);
+        }
     }
     add_growth("memory of a worker, native, all years", before, figures);
     Ok(calendars)
@@ -305,7 +311,9 @@ fn measure_component_memory(decider: &mut Decider, figures: &mut Figures) -> Res
     }
     add_growth("memory of a worker, component, a year", before, figures);
     for market in &markets {
-        black_box(decider.session(&market.name, market.covered_from)?).map_err(|error| error.to_string())?;
+        for at in (market.covered_from..market.horizon).step_by(YEAR_MS) {
+            black_box(decider.session(&market.name, at)?).map_err(|error| error.to_string())?;
+        }
     }
     add_growth("memory of a worker, component, all years", before, figures);
     Ok(())
