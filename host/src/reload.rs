@@ -167,8 +167,9 @@ impl Reloader {
                 let changed = set.changes_from(&old);
                 self.metrics.generations.add(0, 1);
                 let set = Arc::new(set);
-                published.send_replace(Arc::clone(&set));
+                // Before, so that who sees the generation does not see a refusal that is over.
                 self.forget_refusal();
+                published.send_replace(Arc::clone(&set));
                 let ms = begun.elapsed().as_millis();
                 tracing::info!("generation {} → {generation} ({changed}) {ms} ms", old.generation);
                 self.note_markets(&set);

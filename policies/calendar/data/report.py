@@ -4,7 +4,7 @@
 
 The others are pandas_market_calendars (its own calendars, not those that it takes from exchange_calendars) and the
 crate exchange-hours, which the program `dump` of tests/markets asks. Compared is when each trades, from 2010 to the end
-of next year; a closing auction is trading, a break is not. Needs requirements.txt and requirements-report.txt.
+of next year; a closing auction may be trading to them or not, a break is not. Needs requirements.txt and requirements-report.txt.
 """
 
 import argparse
@@ -39,6 +39,7 @@ PANDAS = {
 }
 KINDS = ["they open, we closed", "we open, they closed", "other hours"]
 TRADING = ("open", "closing-auction")
+CONTINUOUS = ("open",)
 UNKNOWN = "unknown"
 # A peer whose hours are another idea of the same market would otherwise fill the page.
 LINES_MAX = 40
@@ -90,7 +91,7 @@ def of_pandas(name, zone, last):
     return days
 
 
-def trading(days):
+def trading(days, phases=TRADING):
     """Only the hours in which a market trades; phases that touch are one."""
     result = {}
     for day, text in days.items():
@@ -101,9 +102,9 @@ def trading(days):
         spans = []
         for phase, span in zip(fields[::2], fields[1::2], strict=True):
             start, end = span.split("-")
-            if phase in TRADING and spans and spans[-1][1] == start:
+            if phase in phases and spans and spans[-1][1] == start:
                 spans[-1][1] = end
-            elif phase in TRADING:
+            elif phase in phases:
                 spans.append([start, end])
         if spans:
             result[day] = " ".join("-".join(span) for span in spans)
@@ -113,7 +114,7 @@ def trading(days):
 def compare(ours, peer, market, theirs, last):
     first = max(FIRST, ours.bound(market, "from"))
     last = min(last, ours.bound(market, "to"))
-    mine = trading(ours.days[market])
+    mine, without_auctions = trading(ours.days[market]), trading(ours.days[market], CONTINUOUS)
     found = {kind: {} for kind in KINDS}
     days = unknown = 0
     for number in range((last - first).days + 1):
@@ -123,7 +124,7 @@ def compare(ours, peer, market, theirs, last):
             unknown += 1
             continue
         days += 1
-        if we != they:
+        if they not in (we, without_auctions.get(day)):
             kind = KINDS[0] if we is None else KINDS[1] if they is None else KINDS[2]
             found[kind][day] = (we, they)
     return {"peer": peer, "market": market, "days": days, "unknown": unknown, "found": found, "mine": mine}
