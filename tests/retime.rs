@@ -213,7 +213,10 @@ fn mistakes_are_told() {
     check(&["--keys-per-second", "0"], 64, "0 is not in 1..");
     let upstream = |url: &str, expect| told(run(&["retime", "--upstream", url], Path::new("/")), 1, expect);
     upstream("embedded", "the embedded store lives inside a running sidecar, which retimes its keys by itself");
-    upstream("redis://127.0.0.1:1", "cannot use the server 127.0.0.1:1: ");
+    upstream(
+        "redis://127.0.0.1:1",
+        "cannot use the server 127.0.0.1:1 (start it, or name another with --upstream redis://HOST:PORT): ",
+    );
     let no_database = format!("redis://127.0.0.1:{}/99", stage.redis.port);
     upstream(&no_database, "it has 16 databases, so there is no database 99");
 }

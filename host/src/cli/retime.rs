@@ -102,8 +102,12 @@ async fn walk(
     let server = &route.target;
     // Asked as the sidecar asks, so that what it refuses to serve is refused here in the same words.
     let facts = Control::new(route).facts(db, call.system_clock).await;
-    facts.with_context(|| format!("cannot use the server {server}"))?;
-    let mut keys = Keys::connect(route, db).await.with_context(|| format!("cannot use the server {server}"))?;
+    facts.with_context(|| {
+        format!("cannot use the server {server} (start it, or name another with --upstream redis://HOST:PORT)")
+    })?;
+    let mut keys = Keys::connect(route, db).await.with_context(|| {
+        format!("cannot use the server {server} (start it, or name another with --upstream redis://HOST:PORT)")
+    })?;
     let bar = progress_bar(keys.count().await?);
     let mut looked = 0;
     let walk = Walk {

@@ -197,13 +197,9 @@ impl Instance {
         count: u32,
     ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
         let guest = self.market.clone().context("it exports no market-hours")?;
-        let (answer, _) = self.budgeted(start, |store| {
-            guest.bellwether_policy_market_hours().call_transitions(store, market, start, count)
-        });
-        Ok(match answer? {
-            Err(error) => Err(convert::market_error(error)),
-            Ok(list) => Ok(list.into_iter().map(convert::transition).collect::<Result<_, _>>()?),
-        })
+        let guest = guest.bellwether_policy_market_hours();
+        let (answer, _) = self.budgeted(start, |store| guest.call_transitions(store, market, start, count));
+        listed(answer?, convert::transition)
     }
 
     /// The next special days.
@@ -214,13 +210,9 @@ impl Instance {
         count: u32,
     ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
         let guest = self.market.clone().context("it exports no market-hours")?;
-        let (answer, _) = self.budgeted(start, |store| {
-            guest.bellwether_policy_market_hours().call_special_days(store, market, start, count)
-        });
-        Ok(match answer? {
-            Err(error) => Err(convert::market_error(error)),
-            Ok(list) => Ok(list.into_iter().map(convert::special_day).collect::<Result<_, _>>()?),
-        })
+        let guest = guest.bellwether_policy_market_hours();
+        let (answer, _) = self.budgeted(start, |store| guest.call_special_days(store, market, start, count));
+        listed(answer?, convert::special_day)
     }
 
     /// Every market.
@@ -280,6 +272,17 @@ impl Instance {
         self.trapped = answer.is_err();
         let left = self.store.get_fuel().unwrap_or_default();
         (answer, limits.fuel_max.saturating_sub(left))
+    }
+}
+
+/// A list that the market-hours policy answered, in the host's types.
+fn listed<G, T>(
+    answer: Result<Vec<G>, types::MarketError>,
+    convert: fn(G) -> anyhow::Result<T>,
+) -> anyhow::Result<Result<Vec<T>, MarketError>> {
+    match answer {
+        Err(error) => Ok(Err(convert::market_error(error))),
+        Ok(list) => list.into_iter().map(convert).collect::<anyhow::Result<_>>().map(Ok),
     }
 }
 

@@ -158,6 +158,15 @@ pub struct Inputs {
 // === impl Phase ===
 
 impl Phase {
+    /// Every phase, in the order of the contract.
+    pub const ALL: [Self; 7] =
+        [Self::Closed, Self::PreOpen, Self::Open, Self::Break, Self::ClosingAuction, Self::PostClose, Self::Halted];
+
+    /// The phase of the contract's word.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.label() == label)
+    }
+
     /// The contract's word for it.
     pub fn label(self) -> &'static str {
         match self {

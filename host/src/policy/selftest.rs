@@ -260,16 +260,7 @@ fn instant(at: i64) -> String {
 }
 
 fn phase(text: &str) -> anyhow::Result<Phase> {
-    let all = [
-        Phase::Closed,
-        Phase::PreOpen,
-        Phase::Open,
-        Phase::Break,
-        Phase::ClosingAuction,
-        Phase::PostClose,
-        Phase::Halted,
-    ];
-    all.into_iter().find(|phase| phase.label() == text).with_context(|| format!("there is no phase {text:?}"))
+    Phase::of_label(text).with_context(|| format!("there is no phase {text:?}"))
 }
 
 fn market_error(text: &str, now: i64) -> anyhow::Result<MarketError> {

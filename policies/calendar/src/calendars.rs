@@ -53,7 +53,7 @@ const YEAR_MAX: i64 = 300;
 /// The contract's limits for the answers of [`Calendars::transitions`] and [`Calendars::special_days`].
 const TRANSITIONS_MAX: usize = 1000;
 const SPECIAL_DAYS_MAX: usize = 100;
-/// All tables of a file together; the embedded ones have 6 MiB.
+/// All tables of a file together; the embedded ones stay below a sixth of it.
 const TABLES_BYTES_MAX: usize = 64 << 20;
 /// Every one is looked at for every day that is laid out.
 const OVERRIDES_MAX: usize = 256;

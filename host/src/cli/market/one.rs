@@ -219,7 +219,9 @@ fn stretches(decider: &mut Decider, name: &str, market: &Market, from: i64, to: 
 
 fn hint(error: MarketError, name: &str, markets: &[Market]) -> String {
     match reach::near(markets, name) {
-        _ if error != MarketError::UnknownMarket => String::new(),
+        _ if error != MarketError::UnknownMarket => {
+            "; newer data comes with a newer release, or as the setting `data` of the market-hours policy".to_owned()
+        }
         Some(near) => format!("; did you mean {near}?"),
         None => "; `bellwether market` lists them all".to_owned(),
     }

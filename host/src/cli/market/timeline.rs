@@ -278,24 +278,17 @@ mod tests {
     /// Draws the week of `now` in a zone, from the changes of phase (`-`: the data ends) since long before.
     fn check(zone: &str, now: &str, changes: &[(&str, &str)], expect: &[&str]) {
         let zone = TimeZone::get(zone).unwrap();
-        let phases = [
-            Phase::Closed,
-            Phase::PreOpen,
-            Phase::Open,
-            Phase::Break,
-            Phase::ClosingAuction,
-            Phase::PostClose,
-            Phase::Halted,
-        ];
-        let phase = |label: &str| phases.into_iter().find(|phase| phase.label() == label);
         let ends = changes.iter().skip(1).map(|(at, _)| instant(at)).chain([instant("2030-01-01T00:00:00Z")]);
         let mut stretches = vec![Stretch {
             phase: Some(Phase::Closed),
             since: instant("2020-01-01T00:00:00Z"),
             until: instant(changes.first().unwrap().0),
         }];
-        let stretch =
-            |((at, label), until): (&(&str, &str), i64)| Stretch { phase: phase(label), since: instant(at), until };
+        let stretch = |((at, label), until): (&(&str, &str), i64)| Stretch {
+            phase: Phase::of_label(label),
+            since: instant(at),
+            until,
+        };
         stretches.extend(changes.iter().zip(ends).map(stretch));
         let now = instant(now);
         let lines = Week::new(now, &zone, &stretches).unwrap().draw(now, &zone, Paint::NONE);

@@ -119,7 +119,7 @@ fn spans(calendars: &Calendars<'_>, market: &Market<'_>, zone: &TimeZone) -> Res
         let changes = calendars.transitions(market.name, at, TRANSITIONS)?;
         for change in &changes {
             if phase != Phase::Closed {
-                spans.push(Span { phase: label(phase), from: local(at, zone)?, to: Some(local(change.at, zone)?) });
+                spans.push(Span { phase: phase.label(), from: local(at, zone)?, to: Some(local(change.at, zone)?) });
             }
             (at, phase) = (change.at, change.phase);
         }
@@ -128,7 +128,7 @@ fn spans(calendars: &Calendars<'_>, market: &Market<'_>, zone: &TimeZone) -> Res
         }
     }
     if phase != Phase::Closed {
-        spans.push(Span { phase: label(phase), from: local(at, zone)?, to: None });
+        spans.push(Span { phase: phase.label(), from: local(at, zone)?, to: None });
     }
     Ok(spans)
 }
@@ -200,16 +200,4 @@ fn local(at: i64, zone: &TimeZone) -> Result<Zoned, Failure> {
 
 fn zoned(at: DateTime<Utc>, zone: &TimeZone) -> Option<Zoned> {
     Some(Timestamp::from_second(at.timestamp()).ok()?.to_zoned(zone.clone()))
-}
-
-fn label(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Closed => "closed",
-        Phase::PreOpen => "pre-open",
-        Phase::Open => "open",
-        Phase::Break => "break",
-        Phase::ClosingAuction => "closing-auction",
-        Phase::PostClose => "post-close",
-        Phase::Halted => "halted",
-    }
 }
