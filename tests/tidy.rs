@@ -233,6 +233,10 @@ fn sources() -> Vec<Source> {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let path = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+                // cargo-component writes these beside every component; only the SDK's is ours, and kept.
+                if path.ends_with("/src/bindings.rs") && path != "policies/sdk/src/bindings.rs" {
+                    continue;
+                }
                 sources.push(Source { path, text });
             }
         }
