@@ -21,7 +21,7 @@ lint:
 
 # Requests a second and p99, direct and through the sidecar.
 bench *flags:
-    cargo build --release --locked
+    cargo build --profile dist --locked
     python3 tests/bench/run.py {{ flags }}
 
 # The standard policies as components, by cargo-component (0.21.1), which has to be installed.
@@ -30,7 +30,7 @@ components:
 
 # Nanoseconds for an answer about a market: exchange_calendars, exchange-hours, the crate, the component.
 bench-market *flags:
-    cargo build --release --locked -p market-peers
+    cargo build --profile dist --locked -p market-peers
     python3 -m venv target/calendars/python
     target/calendars/python/bin/pip install --quiet -r policies/calendar/data/requirements.txt
     target/calendars/python/bin/python tests/markets/bench.py {{ flags }}

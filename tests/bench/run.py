@@ -4,7 +4,7 @@
 Each round measures every path once, in turn, so that a machine whose speed drifts is unfair to none; the medians of
 the rounds are compared, and the ratio is that of each round's pair. Everything runs on this machine, over loopback.
 
-    python3 tests/bench/run.py [--rounds 5] [--requests 400000] [--workers 1] [--binary target/release/bellwether]
+    python3 tests/bench/run.py [--rounds 5] [--requests 400000] [--workers 1] [--binary target/dist/bellwether]
 """
 
 import argparse
@@ -109,11 +109,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=400_000)
     parser.add_argument("--workers", type=int, default=1, help="worker threads of the sidecar")
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/bellwether")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/dist/bellwether")
     options = parser.parse_args()
     options.cpus = len(os.sched_getaffinity(0))
     if not options.binary.exists():
-        sys.exit(f"there is no {options.binary}; type: cargo build --release")
+        sys.exit(f"there is no {options.binary}; type: cargo build --profile dist --locked")
     redis_port, sidecar_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         redis = ["redis-server", "--bind", "127.0.0.1", "--port", str(redis_port), "--save", "", "--dir", folder]

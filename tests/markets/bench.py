@@ -34,11 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=100_000, help="of what is in Rust, a round")
-    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/bench")
+    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/dist/bench")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each figure")
     arguments = parser.parse_args()
     if not arguments.program.is_file():
-        sys.exit(f"{arguments.program} is not there: cargo build --release --locked -p market-peers")
+        sys.exit(f"{arguments.program} is not there: cargo build --profile dist --locked -p market-peers")
     peers = [peer for market in MARKETS for peer in peers_of(market)]
     figures: dict[tuple[str, str], dict] = {}
     for _ in range(arguments.rounds):

@@ -58,6 +58,8 @@ impl Snapshot {
         let by_symbol = set.rules.rules().iter().filter(|rule| matches!(rule.market, MarketSource::Symbol { .. }));
         let by_symbol: HashSet<_> = by_symbol.map(|rule| rule.name.as_str()).collect();
         let refused = status.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        // Every rule in force has its counters from the start, whether or not a worker has taken it up.
+        metrics.of_rules(&set.rules);
         let rules = metrics.rules();
         let unknown = rules.iter().filter(|(rule, _)| by_symbol.contains(rule.as_str()));
         let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();

@@ -218,7 +218,7 @@ impl Decider {
     /// # Errors
     /// There is no market-hours policy, or it failed.
     pub fn session(&mut self, market: &str, at: i64) -> anyhow::Result<Result<MarketSession, MarketError>> {
-        self.with_market(at, |instance| Ok(instance.session_at(market, at, None)?.0))
+        self.with_market(at, |instance| Ok(instance.session_at(market, at)?.0))
     }
 
     /// The next changes of a market's phase.
@@ -367,7 +367,7 @@ impl Decider {
             _ => {}
         }
         let begun = std::time::Instant::now();
-        let (session, fuel) = self.with_market(now, |instance| instance.session_at(name, now, None))?;
+        let (session, fuel) = self.with_market(now, |instance| instance.session_at(name, now))?;
         let cost = Cost { fuel, time: begun.elapsed() };
         if let Some(slot) = self.sessions.get_mut(place) {
             let before = slot.as_ref().and_then(|before| horizon(before, now));

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use rustc_hash::FxHashMap;
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
 use super::bindings::ttl::bellwether::policy::types;
@@ -40,6 +41,8 @@ pub(super) struct Instance {
     market: Option<Rc<market_hours::MarketHoursPolicy>>,
     namespaces: Option<namespaces::NamespacesPolicy>,
     engine: Engine,
+    /// The numbers of markets that were asked for by name.
+    numbers: FxHashMap<Box<str>, u32>,
     calls: u32,
     /// A call ended in a trap: the store refuses every other.
     trapped: bool,
@@ -57,10 +60,15 @@ pub(super) struct State {
     handed_until: Option<i64>,
 }
 
+/// What is answered about a market.
+type MarketAnswer<T> = Result<T, MarketError>;
+
 /// The market-hours policy of a worker, which the ttl policies of the same worker may ask.
 pub(super) type SharedInstance = Rc<RefCell<Option<Instance>>>;
 
 const MESSAGE_BYTES_MAX: usize = 1024;
+/// Names come from keys, and a policy may know any.
+const NUMBERS_MAX: usize = 4096;
 const RULES_MAX: usize = 10_000;
 /// Ten thousand rules and as many symbols, with room.
 const LOAD_HOSTCALL_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -120,7 +128,16 @@ impl Instance {
         };
         let (ttl, market, namespaces) = bound(&mut store).map_err(chain)?;
         let (ttl, market) = (ttl.map(Rc::new), market.map(Rc::new));
-        let instance = Self { store, ttl, market, namespaces, engine: engine.clone(), calls: 0, trapped: false };
+        let instance = Self {
+            store,
+            ttl,
+            market,
+            namespaces,
+            engine: engine.clone(),
+            numbers: FxHashMap::default(),
+            calls: 0,
+            trapped: false,
+        };
         Ok((instance, convert::description(description)))
     }
 
@@ -165,13 +182,37 @@ impl Instance {
         Ok((decision, cost))
     }
 
-    /// The session of a market, and the fuel it took.
-    pub(super) fn session_at(
+    /// The number by which the policy knows a market, and the fuel it took to ask. None: it knows no such market.
+    pub(super) fn find(&mut self, market: &str) -> anyhow::Result<(Option<u32>, u64)> {
+        if let Some(number) = self.numbers.get(market) {
+            return Ok((Some(*number), 0));
+        }
+        let guest = self.market.clone().context("it exports no market-hours")?;
+        let (answer, fuel) = self.budgeted(0, |store| guest.bellwether_policy_market_hours().call_find(store, market));
+        let number = answer?;
+        if let Some(number) = number
+            && self.numbers.len() < NUMBERS_MAX
+        {
+            self.numbers.insert(market.into(), number);
+        }
+        Ok((number, fuel))
+    }
+
+    /// The session of a market, by its name or alias, and the fuel it took.
+    pub(super) fn session_at(&mut self, market: &str, at: i64) -> anyhow::Result<(MarketAnswer<MarketSession>, u64)> {
+        let (number, finding) = self.find(market)?;
+        let Some(number) = number else { return Ok((Err(MarketError::UnknownMarket), finding)) };
+        let (answer, fuel) = self.session_of(number, at, None)?;
+        Ok((answer, fuel + finding))
+    }
+
+    /// The same of a market's number.
+    fn session_of(
         &mut self,
-        market: &str,
+        market: u32,
         at: i64,
         known_at: Option<i64>,
-    ) -> anyhow::Result<(Result<MarketSession, MarketError>, u64)> {
+    ) -> anyhow::Result<(MarketAnswer<MarketSession>, u64)> {
         let guest = self.market.clone().context("it exports no market-hours")?;
         let (answer, fuel) = self
             .budgeted(at, |store| guest.bellwether_policy_market_hours().call_session_at(store, market, at, known_at));
@@ -181,7 +222,7 @@ impl Instance {
         };
         if !(session.since..session.until).contains(&at) {
             return Err(anyhow!(
-                "its session of {market} from {} to {} is not one of {at}",
+                "its session of market number {market} from {} to {} is not one of {at}",
                 session.since,
                 session.until
             ));
@@ -195,7 +236,14 @@ impl Instance {
         market: &str,
         start: i64,
         count: u32,
-    ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
+    ) -> anyhow::Result<MarketAnswer<Vec<Transition>>> {
+        match self.find(market)?.0 {
+            Some(number) => self.transitions_of(number, start, count),
+            None => Ok(Err(MarketError::UnknownMarket)),
+        }
+    }
+
+    fn transitions_of(&mut self, market: u32, start: i64, count: u32) -> anyhow::Result<MarketAnswer<Vec<Transition>>> {
         let guest = self.market.clone().context("it exports no market-hours")?;
         let guest = guest.bellwether_policy_market_hours();
         let (answer, _) = self.budgeted(start, |store| guest.call_transitions(store, market, start, count));
@@ -208,7 +256,19 @@ impl Instance {
         market: &str,
         start: i64,
         count: u32,
-    ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
+    ) -> anyhow::Result<MarketAnswer<Vec<SpecialDay>>> {
+        match self.find(market)?.0 {
+            Some(number) => self.special_days_of(number, start, count),
+            None => Ok(Err(MarketError::UnknownMarket)),
+        }
+    }
+
+    fn special_days_of(
+        &mut self,
+        market: u32,
+        start: i64,
+        count: u32,
+    ) -> anyhow::Result<MarketAnswer<Vec<SpecialDay>>> {
         let guest = self.market.clone().context("it exports no market-hours")?;
         let guest = guest.bellwether_policy_market_hours();
         let (answer, _) = self.budgeted(start, |store| guest.call_special_days(store, market, start, count));
@@ -279,7 +339,7 @@ impl Instance {
 fn listed<G, T>(
     answer: Result<Vec<G>, types::MarketError>,
     convert: fn(G) -> anyhow::Result<T>,
-) -> anyhow::Result<Result<Vec<T>, MarketError>> {
+) -> anyhow::Result<MarketAnswer<Vec<T>>> {
     match answer {
         Err(error) => Ok(Err(convert::market_error(error))),
         Ok(list) => list.into_iter().map(convert).collect::<anyhow::Result<_>>().map(Ok),
@@ -331,14 +391,19 @@ impl guest_log::Host for State {
 }
 
 impl guest_market::Host for State {
+    fn find(&mut self, name: String) -> wasmtime::Result<Option<u32>> {
+        self.host_call()?;
+        Ok(self.ask(|instance| Ok(instance.find(&name)?.0))?.flatten())
+    }
+
     fn session_at(
         &mut self,
-        market: String,
+        market: u32,
         at: i64,
         known_at: Option<i64>,
     ) -> wasmtime::Result<Result<types::MarketSession, types::MarketError>> {
         self.host_call()?;
-        let answer = self.ask(|instance| Ok(instance.session_at(&market, at, known_at)?.0))?;
+        let answer = self.ask(|instance| Ok(instance.session_of(market, at, known_at)?.0))?;
         let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
         if let Ok(session) = &answer
             && session.until > self.now
@@ -350,12 +415,12 @@ impl guest_market::Host for State {
 
     fn transitions(
         &mut self,
-        market: String,
+        market: u32,
         start: i64,
         count: u32,
     ) -> wasmtime::Result<Result<Vec<guest_market::Transition>, types::MarketError>> {
         self.host_call()?;
-        let answer = self.ask(|instance| instance.transitions(&market, start, count))?;
+        let answer = self.ask(|instance| instance.transitions_of(market, start, count))?;
         let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
         Ok(answer
             .map(|list| list.into_iter().map(convert::transition_back).collect())
@@ -364,12 +429,12 @@ impl guest_market::Host for State {
 
     fn special_days(
         &mut self,
-        market: String,
+        market: u32,
         start: i64,
         count: u32,
     ) -> wasmtime::Result<Result<Vec<guest_market::SpecialDay>, types::MarketError>> {
         self.host_call()?;
-        let answer = self.ask(|instance| instance.special_days(&market, start, count))?;
+        let answer = self.ask(|instance| instance.special_days_of(market, start, count))?;
         let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
         Ok(answer
             .map(|list| list.into_iter().map(convert::special_day_back).collect())

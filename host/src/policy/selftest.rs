@@ -167,7 +167,7 @@ impl Case {
 
     fn session(&self, instance: &mut Instance) -> anyhow::Result<Text> {
         let Some(CaseMarket::Name(market)) = &self.market else { bail!("`market` must be a name") };
-        let (session, _) = instance.session_at(market, millis(self.at.context("no `at`")?), None)?;
+        let (session, _) = instance.session_at(market, millis(self.at.context("no `at`")?))?;
         Ok(match session {
             Err(MarketError::UnknownMarket) => Text(vec![("error", "unknown-market".into())]),
             Err(MarketError::BeyondHorizon(_)) => Text(vec![("error", "beyond-horizon".into())]),

@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::{
-    CalendarData, DataError, Market, MarketError, MarketSession, OverrideError, Span, SpecialDay, Transition,
-    data::{Data, MarketRow, fnv1a, fnv1a_on},
+    CalendarData, DataError, Market, MarketError, MarketKey, MarketNumber, MarketSession, OverrideError, Span,
+    SpecialDay, Transition,
+    data::{Data, MarketRow, fnv1a_on},
     date::{self, DAY_MINUTES},
     layer::Layer,
     overrides::{Override, What},
@@ -132,6 +133,13 @@ impl<'d> Calendars<'d> {
         Ok(Calendars { overrides, version, tables: empty_tables(&self.data), ..self })
     }
 
+    /// The number of a market, by its name or an alias: for whoever asks often, and for the same data only. None: there
+    /// is no such market.
+    pub fn find(&self, name: &str) -> Option<MarketNumber> {
+        let (index, _) = self.row(name.into()).ok()?;
+        u32::try_from(index).ok().map(MarketNumber)
+    }
+
     /// The session of a market at an instant.
     ///
     /// `known_at` leaves out what was announced after that instant. The reference and an operator's overrides are
@@ -139,20 +147,25 @@ impl<'d> Calendars<'d> {
     ///
     /// # Errors
     /// `UnknownMarket`; `BeyondHorizon` before the first and after the last instant of the data.
-    pub fn session_at<'a>(
-        &'a self,
-        market: &'a str,
+    pub fn session_at<'k>(
+        &self,
+        market: impl Into<MarketKey<'k>>,
         at: i64,
         known_at: Option<i64>,
-    ) -> Result<MarketSession<'a>, MarketError> {
-        let Answer { phase, since, until, next_open, next_regular_open, previous_close, horizon, projected } =
-            match known_at {
-                None => self.ask(market, at, |table| table.at(at))?,
-                Some(known_at) => self.ask_as_known(market, at, known_at)?,
-            };
+    ) -> Result<MarketSession<'_>, MarketError> {
+        let (index, row) = self.row(market.into())?;
+        let as_known = match known_at {
+            Some(known_at) => self.at_as_known(row, at, known_at)?,
+            None => None,
+        };
+        let answer = match as_known {
+            Some(answer) => answer,
+            None => self.ask((index, row), at, |table| table.at(at))?,
+        };
+        let Answer { phase, since, until, next_open, next_regular_open, previous_close, horizon, projected } = answer;
         let data_version = &self.version;
         Ok(MarketSession {
-            market,
+            market: row.name,
             phase,
             since,
             until,
@@ -169,18 +182,24 @@ impl<'d> Calendars<'d> {
     ///
     /// # Errors
     /// As [`Calendars::session_at`].
-    pub fn transitions(&self, market: &str, start: i64, count: u32) -> Result<Vec<Transition>, MarketError> {
+    pub fn transitions<'k>(
+        &self,
+        market: impl Into<MarketKey<'k>>,
+        start: i64,
+        count: u32,
+    ) -> Result<Vec<Transition>, MarketError> {
+        let row = self.row(market.into())?;
         let count = TRANSITIONS_MAX.min(count as usize);
-        let mut found = self.ask(market, start, |table| table.after(start, count))?;
+        let mut found: Vec<Transition> = Vec::new();
         // A year holds fewer changes of most markets than one may ask for.
-        while let Some(last) = found.last().filter(|_| found.len() < count) {
-            let more = self.ask(market, last.at, |table| table.after(last.at, count - found.len()))?;
-            if more.is_empty() {
-                break;
+        loop {
+            let start = found.last().map_or(start, |last| last.at);
+            let more = self.ask(row, start, |table| table.after(start, count - found.len()))?;
+            found.extend_from_slice(&more);
+            if more.is_empty() || found.len() == count {
+                return Ok(found);
             }
-            found.extend(more);
         }
-        Ok(found)
     }
 
     /// The next days from the date of `start` on that are not as their weekday usually is, with who says so: at most
@@ -188,8 +207,13 @@ impl<'d> Calendars<'d> {
     ///
     /// # Errors
     /// As [`Calendars::session_at`].
-    pub fn special_days(&self, market: &str, start: i64, count: u32) -> Result<Vec<SpecialDay<'_>>, MarketError> {
-        let (_, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
+    pub fn special_days<'k>(
+        &self,
+        market: impl Into<MarketKey<'k>>,
+        start: i64,
+        count: u32,
+    ) -> Result<Vec<SpecialDay<'_>>, MarketError> {
+        let (_, row) = self.row(market.into())?;
         let broken = |_| MarketError::UnknownMarket;
         let schedule = self.schedule(row, None).map_err(broken)?;
         let [covered_from, _, horizon] = schedule.bounds();
@@ -228,46 +252,49 @@ impl<'d> Calendars<'d> {
     /// Asks the year's table of a market, and the whole one where the year does not say.
     fn ask<T>(
         &self,
-        market: &str,
+        (index, row): (usize, &MarketRow<'d>),
         at: i64,
         question: impl Fn(&Table) -> Result<Option<T>, i64>,
     ) -> Result<T, MarketError> {
-        let (index, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
-        let tables = self.tables.get(index).ok_or(MarketError::UnknownMarket)?;
-        let build = |at: Option<i64>| self.build_table(row, at, None).ok();
-        let years = tables.years.get_or_init(|| self.schedule(row, None).ok().map(|schedule| Years::of(&schedule)));
-        let year = years.as_ref().and_then(|years| years.get(at)).map(|year| year.get_or_init(|| build(Some(at))));
-        let answer = year.and_then(Option::as_ref).map_or(Ok(None), &question).map_err(MarketError::BeyondHorizon)?;
-        if let Some(answer) = answer {
-            return Ok(answer);
+        let of = |table: Option<&Table>| table.map_or(Ok(None), &question).map_err(MarketError::BeyondHorizon);
+        match of(self.table(index, row, Some(at)))? {
+            Some(answer) => Ok(answer),
+            None => of(self.table(index, row, None))?.ok_or(MarketError::UnknownMarket),
         }
-        let whole = tables.whole.get_or_init(|| build(None));
-        let answer = whole.as_ref().map_or(Ok(None), question).map_err(MarketError::BeyondHorizon)?;
-        answer.ok_or(MarketError::UnknownMarket)
     }
 
-    /// A session as one could have known it: laid out for this one answer, unless all of it was known by then.
-    fn ask_as_known(&self, market: &str, at: i64, known_at: i64) -> Result<Answer, MarketError> {
-        let (_, row) = self.find(market).ok_or(MarketError::UnknownMarket)?;
-        let schedule = self.schedule(row, Some(known_at)).map_err(|_| MarketError::UnknownMarket)?;
-        if !schedule.layer.has_later_than(known_at) {
-            return self.ask(market, at, |table| table.at(at));
+    /// The table of the year of an instant, or of everything; laid out when it is first asked for.
+    fn table(&self, index: usize, row: &MarketRow<'d>, around: Option<i64>) -> Option<&Table> {
+        let tables = self.tables.get(index)?;
+        let build = || self.build_table(row, around, None).ok();
+        let Some(at) = around else { return tables.whole.get_or_init(build).as_ref() };
+        let years = || self.schedule(row, None).ok().map(|schedule| Years::of(&schedule));
+        tables.years.get_or_init(years).as_ref()?.get(at)?.get_or_init(build).as_ref()
+    }
+
+    /// A session as one could have known it, laid out for this one answer. None: all of the market was known by then.
+    fn at_as_known(&self, row: &MarketRow<'d>, at: i64, known_at: i64) -> Result<Option<Answer>, MarketError> {
+        let broken = |_| MarketError::UnknownMarket;
+        if !self.schedule(row, Some(known_at)).map_err(broken)?.layer.has_later_than(known_at) {
+            return Ok(None);
         }
         for around in [Some(at), None] {
-            let table = self.build_table(row, around, Some(known_at)).map_err(|_| MarketError::UnknownMarket)?;
+            let table = self.build_table(row, around, Some(known_at)).map_err(broken)?;
             if let Some(answer) = table.at(at).map_err(MarketError::BeyondHorizon)? {
-                return Ok(answer);
+                return Ok(Some(answer));
             }
         }
         Err(MarketError::UnknownMarket)
     }
 
-    /// A market by its name or an alias, with its index.
-    fn find(&self, market: &str) -> Option<(usize, &MarketRow<'d>)> {
-        let hash = fnv1a(market.as_bytes());
-        let first = self.data.names.partition_point(|name| name.hash < hash);
-        let index = self.data.names.get(first).filter(|name| name.text == market)?.market;
-        self.data.markets.get(index).filter(|row| self.overlay || !row.own).map(|row| (index, row))
+    /// A market, with its index.
+    fn row(&self, market: MarketKey<'_>) -> Result<(usize, &MarketRow<'d>), MarketError> {
+        let index = match market {
+            MarketKey::Name(name) => self.data.find(name),
+            MarketKey::Number(MarketNumber(number)) => usize::try_from(number).ok(),
+        };
+        let known = index.and_then(|index| Some((index, self.data.markets.get(index)?)));
+        known.filter(|(_, row)| self.overlay || !row.own).ok_or(MarketError::UnknownMarket)
     }
 
     fn schedule<'a>(&'a self, row: &MarketRow<'d>, known_at: Option<i64>) -> Result<Schedule<'a>, DataError> {
@@ -355,7 +382,7 @@ impl<'d> Calendars<'d> {
     /// Reads an operator's line and finds what it speaks of.
     fn read_override(&self, line: &str) -> Result<Override, OverrideError> {
         let mut line = Override::parse(line)?;
-        let Some((_, row)) = self.find(&line.market) else {
+        let Ok((_, row)) = self.row(line.market.as_str().into()) else {
             return Err(line.refused("there is no market of this name"));
         };
         line.market = row.name.to_owned();

@@ -77,8 +77,10 @@ pub(crate) struct Data<'d> {
     pub(crate) reference: &'d str,
     pub(crate) profiles: Profiles,
     pub(crate) texts: Vec<&'d str>,
-    /// Numbers are found several times faster than texts.
     pub(crate) names: Vec<Name<'d>>,
+    /// Where a name is: at its hash, or at the next places up to an empty one. Each is one more than the name's index.
+    /// At most half full, and a power of two long.
+    slots: Box<[u32]>,
     pub(crate) markets: Vec<MarketRow<'d>>,
     clocks: Vec<&'d [u8]>,
     calendars: Vec<&'d [u8]>,
@@ -181,7 +183,21 @@ impl<'d> Data<'d> {
             return Err(DataError::OutOfRange("market of a name"));
         }
         reader.end("data")?;
-        Ok(Data { version, notice, reference, profiles, texts, names, markets, clocks, calendars })
+        let slots = place(&names);
+        Ok(Data { version, notice, reference, profiles, texts, names, slots, markets, clocks, calendars })
+    }
+
+    /// The index of the market that has this name or alias.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        let mut slot = fnv1a(name.as_bytes()) as usize;
+        loop {
+            let index = self.slots.get(slot & (self.slots.len() - 1))?.checked_sub(1)?;
+            let found = self.names.get(index as usize)?;
+            if found.text == name {
+                return Some(found.market);
+            }
+            slot += 1;
+        }
     }
 
     pub(crate) fn calendar(&self, index: usize) -> Result<(Calendar<'d>, Clock), DataError> {
@@ -232,6 +248,22 @@ fn decode_names(bytes: &[u8]) -> Result<Vec<Name<'_>>, DataError> {
     }
     reader.end("names")?;
     Ok(names)
+}
+
+/// A place for each name, found by its hash.
+fn place(names: &[Name<'_>]) -> Box<[u32]> {
+    let mut slots = vec![0; (names.len() * 2).next_power_of_two()].into_boxed_slice();
+    let mask = slots.len() - 1;
+    for (number, name) in (1..).zip(names) {
+        let mut slot = name.hash as usize & mask;
+        while slots.get(slot).is_some_and(|taken| *taken > 0) {
+            slot = (slot + 1) & mask;
+        }
+        if let Some(free) = slots.get_mut(slot) {
+            *free = number;
+        }
+    }
+    slots
 }
 
 fn decode_markets<'d>(bytes: &'d [u8], names: &[Name<'d>], calendars: usize) -> Result<Vec<MarketRow<'d>>, DataError> {

@@ -62,10 +62,23 @@ pub enum Phase {
     Halted,
 }
 
+/// A market, as a question names it: by its name, by an alias, or by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarketKey<'k> {
+    /// A name or an alias.
+    Name(&'k str),
+    /// What [`Calendars::find`] told.
+    Number(MarketNumber),
+}
+
+/// The number of a market among those of the same data. Any number may be asked for; most are of no market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MarketNumber(pub u32);
+
 /// One market's state over a span of time: everything a decision about a lifetime needs, in one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarketSession<'a> {
-    /// The market, as it was asked for.
+    /// The market's name.
     pub market: &'a str,
     /// The phase during the whole span.
     pub phase: Phase,
@@ -149,6 +162,20 @@ pub struct Market<'a> {
     pub horizon: i64,
     /// First instant of what rests on rules carried past the published calendar; the horizon where nothing does.
     pub projected_from: i64,
+}
+
+// === impl MarketKey ===
+
+impl<'k> From<&'k str> for MarketKey<'k> {
+    fn from(name: &'k str) -> Self {
+        MarketKey::Name(name)
+    }
+}
+
+impl From<MarketNumber> for MarketKey<'_> {
+    fn from(number: MarketNumber) -> Self {
+        MarketKey::Number(number)
+    }
 }
 
 // === impl MarketError ===

@@ -12,6 +12,8 @@ use crate::{DataError, Phase, Transition, days::REACH_DAYS_MAX, schedule::Schedu
 pub(crate) struct Table {
     /// The first is the first minute of the range. Empty where the data covers no day.
     changes: Box<[Change]>,
+    /// How many changes come before each stretch of days, so that a search looks at one stretch only.
+    before: Box<[u32]>,
     /// Between these minutes the changes are those of all days; beyond them a session that reaches into the
     /// range from outside may be missing.
     known: Range<i64>,
@@ -53,6 +55,8 @@ const PHASE_BITS: u32 = 3;
 const BEGINS: u32 = 1 << 3;
 const ENDS: u32 = 1 << 4;
 const MINUTE_SHIFT: u32 = 5;
+/// A stretch has so many minutes as a power of two: nearly six days, some ten changes.
+const STRETCH_SHIFT: u32 = 13;
 
 impl Table {
     /// Lays out a range of days and keeps the changes.
@@ -79,6 +83,7 @@ impl Table {
             last => schedule.bound(last.saturating_sub(margin)),
         };
         Ok(Table {
+            before: count_before(&timeline.changes),
             changes: timeline.changes.into_boxed_slice(),
             known: known_from..known_to,
             covered_from,
@@ -142,8 +147,19 @@ impl Table {
         if let Some(bound) = outside(minute, &(self.covered_from..self.horizon)) {
             return Err(bound);
         }
-        let after = self.changes.partition_point(|change| change.minute() <= minute);
+        let within = self.stretch(minute);
+        let first = within.start;
+        let stretch = self.changes.get(within).unwrap_or_default();
+        let after = first + stretch.partition_point(|change| change.minute() <= minute);
         Ok(self.changes.split_at_checked(after).unwrap_or((&[], &[])))
+    }
+
+    /// The changes among which the first one after a minute is, or the one behind them.
+    fn stretch(&self, minute: i64) -> Range<usize> {
+        let first = self.changes.first().map_or(0, |change| stretch_of(*change));
+        let place = usize::try_from((minute >> STRETCH_SHIFT) - first).unwrap_or(0);
+        let bound = |place: usize| self.before.get(place).map_or(self.changes.len(), |before| *before as usize);
+        bound(place)..bound(place + 1)
     }
 
     fn holds(&self, change: &Change) -> bool {
@@ -159,6 +175,22 @@ impl Table {
     fn is_known_after(&self, found: Option<&Change>) -> bool {
         found.map_or(self.known.end == i64::MAX, |change| self.holds(change))
     }
+}
+
+/// For each stretch from that of the first change on, how many changes come before it.
+fn count_before(changes: &[Change]) -> Box<[u32]> {
+    let mut before = Vec::new();
+    let first = changes.first().map_or(0, |change| stretch_of(*change));
+    for (index, change) in (0..).zip(changes) {
+        while before.len() as i64 <= stretch_of(*change) - first {
+            before.push(index);
+        }
+    }
+    before.into_boxed_slice()
+}
+
+fn stretch_of(change: Change) -> i64 {
+    change.minute() >> STRETCH_SHIFT
 }
 
 /// The bound, in milliseconds, of the data that a minute is outside of, if it is.

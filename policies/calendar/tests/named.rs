@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use bellwether_calendar::{Calendars, MarketError, Phase};
+use bellwether_calendar::{Calendars, MarketError, MarketNumber, Phase};
 
 /// Name, market, instant; then what is expected: phase, since, until, next open, next regular open, previous close.
 /// `-`: there is none.
@@ -117,7 +117,7 @@ const ROWS: &[Row] = &[
 fn check(calendars: &Calendars<'_>, row: &Row) -> Result<(), Box<dyn Error>> {
     let [name, market, at, phase, since, until, next_open, next_regular_open, previous_close] = *row;
     let session = calendars.session_at(market, instant(at)?, None).map_err(|error| format!("{name}: {error}"))?;
-    assert_eq!(session.market, market, "market: {name}");
+    assert_eq!(calendars.find(session.market), calendars.find(market), "market: {name}");
     assert_eq!(format!("{:?}", session.phase), phase, "phase: {name}");
     assert_eq!(session.since, instant(since)?, "since: {name}");
     assert_eq!(session.until, instant(until)?, "until: {name}");
@@ -245,10 +245,21 @@ fn markets_are_listed_in_order_with_their_names() -> Result<(), Box<dyn Error>> 
         let session = calendars.session_at(market.name, now, None)?;
         assert_eq!(session.horizon, market.horizon, "{}", market.name);
         for alias in &market.aliases {
-            let same = calendars.session_at(alias, now, None)?;
-            assert_eq!((same.since, same.until), (session.since, session.until), "{alias}");
+            assert_eq!(calendars.session_at(*alias, now, None)?, session, "{alias}");
+            assert_eq!(calendars.find(alias), calendars.find(market.name), "{alias}");
         }
+        let number = calendars.find(market.name).ok_or("no number")?;
+        assert_eq!(calendars.session_at(number, now, None)?, session, "{}", market.name);
     }
+    assert_eq!(calendars.find("NOWHERE"), None);
+    for number in [markets.len() as u32, u32::MAX] {
+        let answer = calendars.session_at(MarketNumber(number), now, None);
+        assert_eq!(answer, Err(MarketError::UnknownMarket), "{number}");
+    }
+    let derivatives = calendars.find("XNSE.derivatives").ok_or("no number")?;
+    let reference = Calendars::embedded()?.without_overlay();
+    assert_eq!(reference.find("XNSE.derivatives"), None);
+    assert_eq!(reference.session_at(derivatives, now, None), Err(MarketError::UnknownMarket));
     let bombay = markets.iter().find(|market| market.name == "XBOM").ok_or("no XBOM")?;
     assert_eq!((bombay.time_zone, bombay.aliases.as_slice()), ("Asia/Kolkata", ["BSE"].as_slice()));
     assert_eq!(bombay.covered_from, instant("2000-01-01T00:00:00+05:30")?);

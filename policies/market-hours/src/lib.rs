@@ -12,8 +12,8 @@
 
 use bellwether_calendar::{CalendarData, Calendars, DataError};
 use bellwether_sdk::{
-    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Span, SpecialDay,
-    Transition, settings::Table,
+    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession, Phase,
+    Span, SpecialDay, Transition, settings::Table,
 };
 
 /// The configured policy: the calendars it answers from.
@@ -59,8 +59,17 @@ impl MarketHoursPolicy for MarketHours {
         )
     }
 
-    fn session_at(&self, market: &str, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
-        let session = self.calendars.session_at(market, at, known_at).map_err(market_error)?;
+    fn find(&self, name: &str) -> Option<MarketNumber> {
+        self.calendars.find(name).map(|bellwether_calendar::MarketNumber(number)| number)
+    }
+
+    fn session_at(
+        &self,
+        market: MarketNumber,
+        at: Instant,
+        known_at: Option<Instant>,
+    ) -> Result<MarketSession, MarketError> {
+        let session = self.calendars.session_at(key(market), at, known_at).map_err(market_error)?;
         Ok(MarketSession {
             phase: phase(session.phase),
             since: session.since,
@@ -74,13 +83,13 @@ impl MarketHoursPolicy for MarketHours {
         })
     }
 
-    fn transitions(&self, market: &str, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
-        let transitions = self.calendars.transitions(market, start, count).map_err(market_error)?;
+    fn transitions(&self, market: MarketNumber, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
+        let transitions = self.calendars.transitions(key(market), start, count).map_err(market_error)?;
         Ok(transitions.into_iter().map(|change| Transition { at: change.at, phase: phase(change.phase) }).collect())
     }
 
-    fn special_days(&self, market: &str, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
-        let days = self.calendars.special_days(market, start, count).map_err(market_error)?;
+    fn special_days(&self, market: MarketNumber, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+        let days = self.calendars.special_days(key(market), start, count).map_err(market_error)?;
         Ok(days.into_iter().map(special_day).collect())
     }
 
@@ -91,13 +100,22 @@ impl MarketHoursPolicy for MarketHours {
 
 /// The contract's numbers for `2026-11-23`, or for `2026-11-23.2+override.1f3c5a2b`.
 fn data_version(text: &str) -> DataVersion {
-    let (release, settings) = text.split_once('+').unwrap_or((text, ""));
-    let (date, number) = release.split_once('.').unwrap_or((release, "0"));
-    let digits = date.bytes().filter(u8::is_ascii_digit);
-    let date = digits.fold(0u32, |date, digit| date.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')));
-    let number: u32 = number.parse().unwrap_or_default();
-    let digest = settings.bytes().fold(0u32, |digest, byte| digest.wrapping_mul(31).wrapping_add(u32::from(byte)));
-    DataVersion { release: date.wrapping_mul(100).wrapping_add(number), settings: digest }
+    let mut bytes = text.bytes();
+    let (mut date, mut number) = (0u32, 0u32);
+    let mut part = &mut date;
+    for byte in bytes.by_ref().take_while(|byte| *byte != b'+') {
+        match byte {
+            b'.' => part = &mut number,
+            b'0'..=b'9' => *part = part.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')),
+            _ => {}
+        }
+    }
+    let settings = bytes.fold(0u32, |digest, byte| digest.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    DataVersion { release: date.wrapping_mul(100).wrapping_add(number), settings }
+}
+
+fn key(number: MarketNumber) -> bellwether_calendar::MarketNumber {
+    bellwether_calendar::MarketNumber(number)
 }
 
 fn phase(phase: bellwether_calendar::Phase) -> Phase {

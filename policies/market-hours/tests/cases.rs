@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error};
 
-use bellwether_sdk::{MarketError, MarketHoursPolicy, MarketSession, Phase, testing};
+use bellwether_sdk::{MarketError, MarketHoursPolicy, MarketNumber, MarketSession, Phase, testing};
 use market_hours::MarketHours;
 
 const NOON: i64 = 1_796_299_200_000;
@@ -35,10 +35,18 @@ fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
+fn number(policy: &MarketHours, market: &str) -> Result<MarketNumber, MarketError> {
+    policy.find(market).ok_or(MarketError::UnknownMarket)
+}
+
+fn session_at(policy: &MarketHours, market: &str, at: i64) -> Result<MarketSession, MarketError> {
+    policy.session_at(number(policy, market)?, at, None)
+}
+
 fn check(policy: &MarketHours, case: &BTreeMap<&str, &str>) -> Result<(), Box<dyn Error>> {
     let field = |name: &str| case.get(name).copied().ok_or_else(|| format!("no {name} in {case:?}"));
     let name = field("name")?;
-    match policy.session_at(field("market")?, testing::instant(field("at")?), None) {
+    match session_at(policy, field("market")?, testing::instant(field("at")?)) {
         Ok(session) => check_session(name, &session, case),
         Err(MarketError::UnknownMarket) => assert_eq!(case.get("error"), Some(&"unknown-market"), "{name}"),
         Err(MarketError::BeyondHorizon(_)) => assert_eq!(case.get("error"), Some(&"beyond-horizon"), "{name}"),
@@ -87,7 +95,7 @@ fn data_setting(bytes: &[u8]) -> String {
 /// The phase of a market at an instant, under some settings.
 fn check_setting(settings: &str, market: &str, at: &str, wanted: &str) -> Result<(), Box<dyn Error>> {
     let policy = MarketHours::configure(settings)?;
-    let phase = policy.session_at(market, testing::instant(at), None).map(|session| phase_name(session.phase));
+    let phase = session_at(&policy, market, testing::instant(at)).map(|session| phase_name(session.phase));
     let phase = match phase {
         Ok(phase) => phase,
         Err(MarketError::UnknownMarket) => "unknown-market",
@@ -117,13 +125,14 @@ fn settings_decide_what_is_answered() -> Result<(), Box<dyn Error>> {
 fn an_override_is_listed_with_its_reason_and_changes_the_version() -> Result<(), Box<dyn Error>> {
     let plain = MarketHours::configure("{}")?;
     let policy = MarketHours::configure(r##"{"overrides": ["XNSE closed 2026-12-03 # flood"]}"##)?;
-    let days = policy.special_days("XNSE.derivatives", testing::instant("2026-12-01T00:00:00+05:30"), 1)?;
+    let days =
+        policy.special_days(number(&policy, "XNSE.derivatives")?, testing::instant("2026-12-01T00:00:00+05:30"), 1)?;
     let [day] = days.as_slice() else { return Err(format!("{days:?}").into()) };
     assert_eq!((day.date.as_str(), day.note.as_str(), day.spans.len()), ("2026-12-03", "flood", 0));
     assert_eq!(day.known_since, None);
     let (before, after) = (plain.describe().version, policy.describe().version);
     assert!(after.starts_with(&format!("{before}+override.")) && after.len() <= 64, "{before}, then {after}");
-    let version = |policy: &MarketHours| Ok::<_, MarketError>(policy.session_at("24/7", NOON, None)?.data_version);
+    let version = |policy: &MarketHours| Ok::<_, MarketError>(session_at(policy, "24/7", NOON)?.data_version);
     let (before, after) = (version(&plain)?, version(&policy)?);
     let date: String = plain.describe().version.chars().rev().take(10).filter(char::is_ascii_digit).collect();
     let date: String = date.chars().rev().collect();
@@ -142,7 +151,7 @@ fn data_may_come_with_the_settings() -> Result<(), Box<dyn Error>> {
     let now = testing::instant("2026-11-23T10:00:00Z");
     for (market, same) in markets.iter().zip(&same) {
         assert_eq!(market.name, same.name);
-        let session = |policy: &MarketHours| policy.session_at(&market.name, now, Some(now));
+        let session = |policy: &MarketHours| policy.session_at(number(policy, &market.name)?, now, Some(now));
         assert_eq!(session(&given), session(&built_in), "{}", market.name);
     }
     Ok(())
@@ -193,7 +202,8 @@ fn the_description_and_the_list_keep_the_contracts_limits() -> Result<(), Box<dy
     let markets = policy.markets();
     assert!(markets.is_sorted_by(|one, other| one.name < other.name));
     assert!(markets.iter().all(|market| market.covered_from < market.horizon));
-    let changes = policy.transitions("XNSE", markets.first().map_or(0, |market| market.covered_from), 3)?;
+    let changes =
+        policy.transitions(number(&policy, "XNSE")?, markets.first().map_or(0, |market| market.covered_from), 3)?;
     assert_eq!(changes.len(), 3);
     Ok(())
 }

@@ -107,7 +107,9 @@ pub use bindings::host::bellwether::policy::types::{
 #[doc(inline)]
 pub use bindings::lifecycle::exports::bellwether::policy::lifecycle::{Description, Inputs};
 #[doc(inline)]
-pub use bindings::market_hours::exports::bellwether::policy::market_hours::{Market, Span, SpecialDay, Transition};
+pub use bindings::market_hours::exports::bellwether::policy::market_hours::{
+    Market, MarketNumber, Span, SpecialDay, Transition,
+};
 #[doc(inline)]
 pub use bindings::namespaces::exports::bellwether::policy::namespaces::{
     Access, Apply, ClientTtl, MarketSource, Rule, SymbolMatch, SymbolRule, SymbolSource, ValueCheck,

@@ -3,8 +3,8 @@
 //! Each role repeats `configure` and `describe`, so that a policy of one role is one `impl` and nothing else.
 
 use crate::{
-    Decision, Description, Instant, Market, MarketError, MarketSession, Request, Rule, SpecialDay, SymbolRule,
-    Transition,
+    Decision, Description, Instant, Market, MarketError, MarketNumber, MarketSession, Request, Rule, SpecialDay,
+    SymbolRule, Transition,
 };
 
 /// A policy that decides how long a key may live. Exported with [`ttl_policy!`](crate::ttl_policy).
@@ -69,20 +69,29 @@ pub trait MarketHoursPolicy: Sized {
     /// Says what the policy is.
     fn describe(&self) -> Description;
 
+    /// The number of a market, by its name or an alias. It may depend on the settings and on nothing else; the place in
+    /// a list in order of name is one.
+    fn find(&self, name: &str) -> Option<MarketNumber>;
+
     /// The session of `market` at `at`, as one could have known it at `known_at` (none: with everything known today).
     ///
     /// # Errors
     ///
-    /// [`MarketError::UnknownMarket`]; [`MarketError::BeyondHorizon`] before the first and after the last instant of
-    /// the data, which is never to be read as "open".
-    fn session_at(&self, market: &str, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError>;
+    /// [`MarketError::UnknownMarket`] for a number that `find` does not give; [`MarketError::BeyondHorizon`] before the
+    /// first and after the last instant of the data, which is never to be read as "open".
+    fn session_at(
+        &self,
+        market: MarketNumber,
+        at: Instant,
+        known_at: Option<Instant>,
+    ) -> Result<MarketSession, MarketError>;
 
     /// The next changes of phase after `start`, in order: at most `count`, at most 1000, fewer where the data ends.
     ///
     /// # Errors
     ///
     /// As [`MarketHoursPolicy::session_at`].
-    fn transitions(&self, market: &str, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError>;
+    fn transitions(&self, market: MarketNumber, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError>;
 
     /// The next days that are not as their weekday usually is, from `start` on: at most `count`, at most 100. There are
     /// none where the policy does not say otherwise.
@@ -90,7 +99,12 @@ pub trait MarketHoursPolicy: Sized {
     /// # Errors
     ///
     /// As [`MarketHoursPolicy::session_at`].
-    fn special_days(&self, _market: &str, _start: Instant, _count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+    fn special_days(
+        &self,
+        _market: MarketNumber,
+        _start: Instant,
+        _count: u32,
+    ) -> Result<Vec<SpecialDay>, MarketError> {
         Ok(Vec::new())
     }
 

@@ -7,8 +7,8 @@ use std::cell::OnceCell;
 
 pub use crate::bindings::{lifecycle, market_hours, namespaces, ttl};
 use crate::{
-    Decision, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, NamespacesPolicy, Request,
-    Rule, SpecialDay, SymbolRule, Transition, TtlPolicy,
+    Decision, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession,
+    NamespacesPolicy, Request, Rule, SpecialDay, SymbolRule, Transition, TtlPolicy,
 };
 
 /// A component: the type that a macro exports, standing before the author's policy.
@@ -68,16 +68,20 @@ impl<S: Slot<Policy: NamespacesPolicy>> namespaces::exports::bellwether::policy:
 }
 
 impl<S: Slot<Policy: MarketHoursPolicy>> market_hours::exports::bellwether::policy::market_hours::Guest for S {
-    fn session_at(market: String, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
-        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.session_at(&market, at, known_at))
+    fn find(name: String) -> Option<MarketNumber> {
+        S::with(|slot| slot.get()?.find(&name))
     }
 
-    fn transitions(market: String, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
-        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.transitions(&market, start, count))
+    fn session_at(market: MarketNumber, at: Instant, known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
+        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.session_at(market, at, known_at))
     }
 
-    fn special_days(market: String, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
-        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.special_days(&market, start, count))
+    fn transitions(market: MarketNumber, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
+        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.transitions(market, start, count))
+    }
+
+    fn special_days(market: MarketNumber, start: Instant, count: u32) -> Result<Vec<SpecialDay>, MarketError> {
+        S::with(|slot| slot.get().ok_or(MarketError::UnknownMarket)?.special_days(market, start, count))
     }
 
     fn markets() -> Vec<Market> {

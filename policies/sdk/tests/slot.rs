@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 
 use bellwether_sdk::slot::{Slot, lifecycle, market_hours, namespaces, ttl};
 use bellwether_sdk::{
-    Decision, Description, Inputs, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, NamespacesPolicy,
-    Phase, Request, Rule, SymbolRule, Transition, TtlPolicy, log, testing,
+    Decision, Description, Inputs, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession,
+    NamespacesPolicy, Phase, Request, Rule, SymbolRule, Transition, TtlPolicy, log, testing,
 };
 use lifecycle::exports::bellwether::policy::lifecycle::Guest as Lifecycle;
 use market_hours::exports::bellwether::policy::market_hours::Guest as MarketHours;
@@ -58,11 +58,15 @@ impl MarketHoursPolicy for Echo {
         TtlPolicy::describe(self)
     }
 
-    fn session_at(&self, _: &str, at: Instant, _: Option<Instant>) -> Result<MarketSession, MarketError> {
+    fn find(&self, name: &str) -> Option<MarketNumber> {
+        (name == "XNSE").then_some(7)
+    }
+
+    fn session_at(&self, _: MarketNumber, at: Instant, _: Option<Instant>) -> Result<MarketSession, MarketError> {
         Ok(testing::session(Phase::Open, at, at + 1))
     }
 
-    fn transitions(&self, _: &str, start: Instant, _: u32) -> Result<Vec<Transition>, MarketError> {
+    fn transitions(&self, _: MarketNumber, start: Instant, _: u32) -> Result<Vec<Transition>, MarketError> {
         Ok(vec![Transition { at: start, phase: Phase::Open }])
     }
 
@@ -99,8 +103,9 @@ fn a_call_before_configure_is_answered_neutrally() {
     assert_eq!(<Component as Ttl>::decide(testing::request("a", "a:b", 0)), Err(refused.clone()));
     assert_eq!(Component::rules(), Err(refused.clone()));
     assert_eq!(Component::symbols(), Err(refused));
-    assert_eq!(<Component as MarketHours>::session_at("XNSE".to_owned(), 0, None), Err(MarketError::UnknownMarket));
-    assert_eq!(<Component as MarketHours>::transitions("XNSE".to_owned(), 0, 1), Err(MarketError::UnknownMarket));
+    assert_eq!(<Component as MarketHours>::find("XNSE".to_owned()), None);
+    assert_eq!(<Component as MarketHours>::session_at(7, 0, None), Err(MarketError::UnknownMarket));
+    assert_eq!(<Component as MarketHours>::transitions(7, 0, 1), Err(MarketError::UnknownMarket));
     assert_eq!(<Component as Lifecycle>::describe().name, "unconfigured");
 }
 
@@ -121,7 +126,8 @@ fn configured_once_every_role_answers() -> Result<(), String> {
     assert_eq!(testing::take_log(), [(log::Level::Info, "first".to_owned())]);
     assert_eq!(<Component as Lifecycle>::describe().reads, Inputs::KEY);
     assert_eq!(Component::rules()?[0].name, "first");
-    let session = <Component as MarketHours>::session_at("XNSE".to_owned(), 5, None);
+    assert_eq!(<Component as MarketHours>::find("XNSE".to_owned()), Some(7));
+    let session = <Component as MarketHours>::session_at(7, 5, None);
     assert_eq!(session.map(|session| session.until), Ok(6));
     Ok(())
 }

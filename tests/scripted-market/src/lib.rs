@@ -4,7 +4,8 @@
 
 use bellwether_sdk::settings::Table;
 use bellwether_sdk::{
-    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketSession, Phase, Transition,
+    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession, Phase,
+    Transition,
 };
 
 /// The configured policy: its markets in order of name.
@@ -50,7 +51,17 @@ impl MarketHoursPolicy for Markets {
         Description::new("market", "1", "sessions as its settings say")
     }
 
-    fn session_at(&self, market: &str, at: Instant, _known_at: Option<Instant>) -> Result<MarketSession, MarketError> {
+    fn find(&self, name: &str) -> Option<MarketNumber> {
+        let is = |known: &Known| known.name == name || (!known.alias.is_empty() && known.alias == name);
+        u32::try_from(self.0.iter().position(is)?).ok()
+    }
+
+    fn session_at(
+        &self,
+        market: MarketNumber,
+        at: Instant,
+        _known_at: Option<Instant>,
+    ) -> Result<MarketSession, MarketError> {
         let known = self.known(market)?;
         let next = known.changes.partition_point(|(change, _)| *change <= at);
         let (before, after) = known.changes.split_at(next);
@@ -70,7 +81,7 @@ impl MarketHoursPolicy for Markets {
         })
     }
 
-    fn transitions(&self, market: &str, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
+    fn transitions(&self, market: MarketNumber, start: Instant, count: u32) -> Result<Vec<Transition>, MarketError> {
         let changes = self.known(market)?.changes.iter().filter(|(at, _)| *at > start);
         Ok(changes.take(count.min(1000) as usize).map(|(at, phase)| Transition { at: *at, phase: *phase }).collect())
     }
@@ -90,8 +101,7 @@ impl MarketHoursPolicy for Markets {
 }
 
 impl Markets {
-    fn known(&self, name: &str) -> Result<&Known, MarketError> {
-        let is = |known: &&Known| known.name == name || (!known.alias.is_empty() && known.alias == name);
-        self.0.iter().find(is).ok_or(MarketError::UnknownMarket)
+    fn known(&self, market: MarketNumber) -> Result<&Known, MarketError> {
+        self.0.get(market as usize).ok_or(MarketError::UnknownMarket)
     }
 }

@@ -199,7 +199,7 @@ fn measure_answers(
     figures: &mut Figures,
 ) -> Result<(), Failure> {
     let Questions { of, asked } = questions;
-    let native = nanoseconds(asked, |(market, at)| calendars.session_at(market, *at, None).is_ok());
+    let native = nanoseconds(asked, |(market, at)| calendars.session_at(*market, *at, None).is_ok());
     figures.add(NATIVE, of, "ns", Some(NATIVE_NS_MAX), native?);
     let component = nanoseconds(asked, |(market, at)| decider.session(market, *at).is_ok_and(|answer| answer.is_ok()));
     figures.add(COMPONENT, of, "ns", Some(COMPONENT_NS_MAX), component?);
