@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod lifetimes;
 mod market;
+mod near;
 mod reload;
 mod retime;
 mod tidy;

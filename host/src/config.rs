@@ -154,6 +154,8 @@ settings! {
     shared_command_bytes_max: usize = "65536";
     /// Bytes that may wait for one lane before clients are held up.
     lane_bytes_max: usize = "16777216";
+    /// Bytes of values that the near cache keeps for rules with `near-ms`, all workers together. 0: there is none.
+    near_bytes_max: usize = "67108864";
     /// Idle pinned lanes that a worker keeps, for each protocol and database.
     idle_lanes_max: usize = "64";
     /// Keys a second that are looked at when the lifetimes of keys that are there already are decided anew. 0: the

@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 pub mod metrics;
 pub mod namespace;
+pub mod near;
 pub mod policy;
 pub mod proxy;
 pub mod reload;

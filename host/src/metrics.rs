@@ -59,6 +59,12 @@ pub struct RuleCounters {
     outcomes: [Counter; Outcome::ALL.len()],
     /// Decisions about keys whose symbol is missing or unknown, under a rule that takes the market from a symbol.
     pub unknown_symbols: Counter,
+    /// Values that were served from memory.
+    pub near_hits: Counter,
+    /// Values that might have been, and were not there.
+    pub near_misses: Counter,
+    /// Values that were served from memory because there was no server.
+    pub near_left_over: Counter,
 }
 
 /// All counters of the process.

@@ -133,6 +133,7 @@ pub struct RuleTable {
     prefix_bytes_max: usize,
     symbols: Symbols,
     restricted: bool,
+    near: bool,
 }
 
 /// The symbol table, for look-ups.
@@ -199,6 +200,7 @@ impl RuleTable {
             ensure!(names.insert(rule.name.as_str()), "two rules are called {:?}", rule.name);
             table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
             table.restricted |= rule.access != Access::ReadWrite;
+            table.near |= rule.near_ms.is_some();
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
             for other in same.iter().filter_map(|id| rules.get(usize::from(id.0))) {
@@ -234,6 +236,11 @@ impl RuleTable {
     /// Whether any rule denies something, so that reads have to be looked at.
     pub fn is_restricted(&self) -> bool {
         self.restricted
+    }
+
+    /// Whether any rule lets values be served from memory.
+    pub fn is_near(&self) -> bool {
+        self.near
     }
 
     /// The rule a key is under: the longest prefix, then the longest suffix.

@@ -68,8 +68,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     tokio::pin!(stop);
     let (route, db, password) = route(&config, clock)?;
-    let (state, refusal) = (Arc::clone(&route.state), reloader.last_refusal());
-    let status = Status::new(clock, Arc::clone(&metrics), state, current.clone(), refusal);
+    let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), reloader.last_refusal());
     if let Some(address) = config.admin_listen {
         let address = admin::start(address, Arc::clone(&status)).await?;
         tracing::info!(%address, "admin server listens");
@@ -85,10 +84,12 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let setup = Setup {
         password,
         clock,
         route,
+        workers: if config.workers == 0 { cores } else { config.workers },
         facts: Arc::new(facts),
         metrics: Arc::clone(&metrics),
         clients: Arc::default(),
@@ -117,9 +118,8 @@ impl Crew {
     fn start(setup: Setup) -> anyhow::Result<Self> {
         let (config, clock) = (Arc::clone(&setup.config), setup.clock);
         let (clients, metrics) = (Arc::clone(&setup.clients), Arc::clone(&setup.metrics));
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let count = if config.workers == 0 { cores } else { config.workers };
-        let workers: Vec<_> = (0..count).map(|index| Worker::start(index, setup.clone())).collect::<Result<_, _>>()?;
+        let workers: Vec<_> =
+            (0..setup.workers).map(|index| Worker::start(index, setup.clone())).collect::<Result<_, _>>()?;
         let orders: Vec<_> = workers.iter().map(Worker::orders).collect();
         clients.on_kill(move |worker, id| {
             if let Some(orders) = orders.get(worker) {
@@ -242,6 +242,7 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         lane_bytes_max: config.lane_bytes_max,
         idle_lanes_max: config.idle_lanes_max,
         state: Arc::new(UpstreamState::default()),
+        versions: Arc::default(),
     };
     Ok((route, db, client_password))
 }

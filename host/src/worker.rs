@@ -14,11 +14,12 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
 use crate::session::{self, Client, Clients, Shared};
-use crate::upstream::{Fate, Lanes, Route, ServerFacts};
+use crate::upstream::{Fate, Lanes, PING_EVERY, Route, ServerFacts};
 
 /// What all workers are given.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The way to the server.
     pub route: Route,
+    /// How many workers there are.
+    pub workers: usize,
     /// What is known of the server.
     pub facts: Arc<ServerFacts>,
     /// The process's counters.
@@ -107,6 +110,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     // So that readiness says whether the server can be reached, and the first client does not wait.
     drop(shared.lanes.shared(Protocol::Resp2, shared.facts.db));
     let mut sessions = JoinSet::new();
+    let mut look = tokio::time::interval(PING_EVERY);
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -127,6 +131,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
+            _ = look.tick() => shared.lanes.ping_near(),
         }
     }
     shared.draining.set(true);
@@ -146,16 +151,19 @@ fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
 }
 
 fn shared(worker: usize, setup: Setup) -> Shared {
-    let Setup { config, password, clock, mut route, facts, metrics, clients, mut current } = setup;
+    let Setup { config, password, clock, mut route, workers, facts, metrics, clients, mut current } = setup;
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
     let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
+    let near_bytes_max = config.near_bytes_max / workers.max(1);
+    let near = Rc::new(RefCell::new(Near::new(Arc::clone(&route.versions), near_bytes_max)));
     Shared {
         worker,
         config,
         password,
         clock,
-        lanes: Lanes::new(route),
+        lanes: Lanes::new(route, Rc::clone(&near)),
+        near,
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts,

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Status;
 use crate::command::Kind;
-use crate::metrics::{CALL_NS, Retimed};
+use crate::metrics::{CALL_NS, Counter, Retimed};
 use crate::namespace::MarketSource;
 use crate::policy::reach::days_left;
 
@@ -30,6 +30,7 @@ struct Snapshot {
     gauges: Vec<(&'static str, &'static str, i64)>,
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
+    near: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
     market_horizon_days: Vec<(String, i64)>,
@@ -63,6 +64,17 @@ impl Snapshot {
         let rules = metrics.rules();
         let unknown = rules.iter().filter(|(rule, _)| by_symbol.contains(rule.as_str()));
         let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();
+        let near = set.rules.rules().iter().filter(|rule| rule.near_ms.is_some());
+        let near: HashSet<_> = near.map(|rule| rule.name.as_str()).collect();
+        let near = rules.iter().filter(|(rule, _)| near.contains(rule.as_str())).flat_map(|(rule, counters)| {
+            let count = |result, counter: &Counter| (rule.clone(), result, counter.get());
+            [
+                count("hit", &counters.near_hits),
+                count("miss", &counters.near_misses),
+                count("left-over", &counters.near_left_over),
+            ]
+        });
+        let near = near.collect();
         let horizons = metrics.horizons().into_iter();
         let market_horizon_days = horizons.map(|(market, at)| (market.into(), days_left(at, now))).collect();
         let decisions = rules.into_iter().flat_map(|(rule, counters)| {
@@ -85,10 +97,13 @@ impl Snapshot {
                 ("upstream_connections", "Connections to the server", number(status.upstream.connections())),
                 ("ready", "1 while commands can be served", i64::from(status.unready().is_none())),
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
+                ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
+                ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
+            near,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
             market_horizon_days,
@@ -118,6 +133,11 @@ impl Collector for Snapshot {
         for (rule, outcome, count) in &self.decisions {
             ConstCounter::new(*count)
                 .encode(family.encode_family(&[("rule", rule.as_str()), ("outcome", *outcome)])?)?;
+        }
+        let help = "Reads of keys whose values may be kept in memory, by rule and whether they were";
+        let mut family = encoder.encode_descriptor("near_reads", help, None, MetricType::Counter)?;
+        for (rule, result, count) in &self.near {
+            ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
         }
         let help = "Keys that were there when a market's sessions changed, by what became of them";
         let mut family = encoder.encode_descriptor("retime_keys", help, None, MetricType::Counter)?;

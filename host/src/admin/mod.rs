@@ -19,10 +19,11 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::near::Versions;
 use crate::policy::PolicySet;
 use crate::reload::Refusal;
 use crate::session::Clients;
-use crate::upstream::UpstreamState;
+use crate::upstream::{Route, UpstreamState};
 
 /// What the admin server tells about.
 pub struct Status {
@@ -30,6 +31,7 @@ pub struct Status {
     clock: Clock,
     metrics: Arc<Metrics>,
     upstream: Arc<UpstreamState>,
+    versions: Arc<Versions>,
     current: watch::Receiver<Arc<PolicySet>>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
     /// Set once clients are accepted.
@@ -44,12 +46,13 @@ impl Status {
     pub fn new(
         clock: Clock,
         metrics: Arc<Metrics>,
-        upstream: Arc<UpstreamState>,
+        route: &Route,
         current: watch::Receiver<Arc<PolicySet>>,
         last_refusal: Arc<Mutex<Option<Refusal>>>,
     ) -> Arc<Self> {
         let (clients, draining) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { clock, metrics, upstream, current, last_refusal, clients, draining })
+        let (upstream, versions) = (Arc::clone(&route.state), Arc::clone(&route.versions));
+        Arc::new(Self { clock, metrics, upstream, versions, current, last_refusal, clients, draining })
     }
 
     /// Clients are accepted now.

@@ -1,7 +1,9 @@
 //! One command's life between the session and the lane: [`Policies::decide`] says what becomes of it, [`Plan::execute`]
 //! does it. The only place that asks a policy about a key.
 
+mod access;
 pub mod lifetime;
+pub mod near;
 pub mod retime;
 pub mod set;
 
@@ -10,12 +12,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lifetime::Lifetime;
+use near::Queued;
 use set::{ClientExpiry, Set};
 
 use crate::command::{Command, Data, ExpireForm, KeyUse, Kind, Row};
 use crate::config::{Config, KeyChoice};
 use crate::metrics::{Metrics, Outcome, RuleCounters};
-use crate::namespace::{Access, Apply, ClientTtl, Rule, RuleId, ValueCheck};
+use crate::namespace::{Apply, ClientTtl, Rule, RuleId, ValueCheck};
+use crate::near::Touched;
 use crate::policy::{Answer, Decider, PolicySet, Question};
 use crate::resp::write;
 use crate::upstream::{Expect, Lane, Outbox};
@@ -68,9 +72,6 @@ pub struct Follow<'a> {
     /// Only if it has none.
     pub only_new: bool,
 }
-
-/// The commands of a transaction that the server has been sent: what is done with each reply of EXEC.
-pub type Queued = Vec<Expect>;
 
 /// What a key's rule and policy say.
 enum Ruling {
@@ -269,41 +270,6 @@ impl Policies {
         now.saturating_sub(self.clock_offset_ms)
     }
 
-    /// Why the command may not be sent: the first key that it may not touch.
-    pub fn access(&self, command: &Command<'_>, row: &Row) -> Option<String> {
-        let set = self.decider.set();
-        if !set.rules.is_restricted() && self.unmatched == KeyChoice::Forward {
-            return None;
-        }
-        for keys in &row.keys {
-            for key in keys.positions(command).filter_map(|index| command.arg(index)) {
-                let writes = keys.used() != KeyUse::Read;
-                let refusal = match set.rules.find(key) {
-                    None if writes && self.unmatched == KeyChoice::Refuse => Some(format!(
-                        "ERR bellwether: no rule covers key \"{}\", and unmatched_keys is \"refuse\"; give it a rule",
-                        shown(key)
-                    )),
-                    None => None,
-                    Some((id, rule)) => match rule.access {
-                        Access::ReadWrite => None,
-                        Access::ReadOnly if !writes => None,
-                        Access::ReadOnly => Some(self.refuse(id, rule, key, "only lets keys be read")),
-                        Access::Denied => Some(self.refuse(id, rule, key, "does not let clients use its keys")),
-                    },
-                };
-                if refusal.is_some() {
-                    return refusal;
-                }
-            }
-        }
-        None
-    }
-
-    fn too_large(&self, id: RuleId, rule: &Rule, key: &[u8], bytes: usize) -> Option<String> {
-        let max = rule.value_bytes_max.filter(|max| bytes as u64 > *max)?;
-        Some(self.refuse(id, rule, key, &format!("takes values of at most {max} bytes, and this one has {bytes}")))
-    }
-
     /// Checks a whole value, and decides about its key.
     fn rule_value(&mut self, key: &[u8], value: &[u8], data: Data, client: Option<u64>, now: i64) -> Ruling {
         let set = Rc::clone(self.decider.set());
@@ -376,11 +342,6 @@ impl Policies {
         }
     }
 
-    fn refuse(&self, id: RuleId, rule: &Rule, key: &[u8], why: &str) -> String {
-        self.count(id, Outcome::Refused);
-        format!("ERR bellwether: rule \"{}\" {why}; key \"{}\" was not touched", rule.name, shown(key))
-    }
-
     fn count(&self, id: RuleId, outcome: Outcome) {
         if let Some(counters) = self.counters.get(id.index()) {
             counters.count(self.worker, outcome);
@@ -438,7 +399,14 @@ impl<'a> Plan<'a> {
 
     /// Sends what is to be sent. In a transaction the server first says QUEUED to each command, so what is done with
     /// the replies is kept for EXEC. False: it was refused, and the client has been told.
-    pub fn execute(self, command: &Command<'_>, lane: &Lane, outbox: &Rc<Outbox>, queued: Option<&mut Queued>) -> bool {
+    pub fn execute(
+        self,
+        command: &Command<'_>,
+        lane: &Lane,
+        outbox: &Rc<Outbox>,
+        mut touched: Touched,
+        queued: Option<&mut Queued>,
+    ) -> bool {
         if let What::Refused(refusal) = &self.what {
             // Swallowed: the client has asked not to be answered.
             if self.expect != Expect::Swallow {
@@ -453,7 +421,11 @@ impl<'a> Plan<'a> {
             _ if queued.is_some() => Expect::Forward,
             expect => expect.clone(),
         };
-        lane.send(outbox, now, |out| match &self.what {
+        if let Some(queued) = queued {
+            queued.push(self.expect, std::mem::take(&mut touched));
+            queued.expects.extend(self.follows.iter().map(|_| Expect::Swallow));
+        }
+        lane.send_write(outbox, now, touched, |out| match &self.what {
             What::AsItCame | What::Refused(_) => out.extend_from_slice(command.bytes),
             What::Set(set, lifetime) => set.write(*lifetime, out),
             What::Instead(args) => {
@@ -463,10 +435,6 @@ impl<'a> Plan<'a> {
         });
         for follow in &self.follows {
             lane.send(outbox, Expect::Swallow, |out| follow.write(out));
-        }
-        if let Some(queued) = queued {
-            queued.push(self.expect);
-            queued.extend(self.follows.iter().map(|_| Expect::Swallow));
         }
         true
     }

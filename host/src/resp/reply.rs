@@ -26,6 +26,8 @@ pub mod kind {
     pub const ERROR: u8 = b'-';
     /// An array.
     pub const ARRAY: u8 = b'*';
+    /// A bulk string.
+    pub const BULK: u8 = b'$';
     /// An integer.
     pub const INTEGER: u8 = b':';
     /// The nothing of RESP3.

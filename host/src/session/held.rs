@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Flow, Session};
 use crate::command::Command;
-use crate::proxy::Queued;
+use crate::proxy::near::Queued;
 use crate::resp::Protocol;
 use crate::upstream::{Expect, Lane, Listening, Outbox};
 
@@ -87,6 +87,11 @@ impl Held {
 
     pub(super) fn is_congested(&self, outbox: &Rc<Outbox>) -> bool {
         self.current().is_some_and(|lane| lane.is_congested(outbox))
+    }
+
+    /// What the session reads has to come from the server.
+    pub(super) fn is_exclusive(&self, outbox: &Outbox) -> bool {
+        self.needs_pin(outbox)
     }
 
     /// State at the server that only this session may see.

@@ -4,6 +4,7 @@
 mod clients;
 mod connection;
 mod held;
+mod near;
 mod transaction;
 
 use std::cell::{Cell, RefCell};
@@ -28,8 +29,10 @@ use crate::clock::Clock;
 use crate::command::{Command, Kind, Row};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
+use crate::proxy::near::touched;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
 use crate::upstream::{Expect, Fate, Lanes, Outbox, ServerFacts};
@@ -46,6 +49,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The worker's lanes.
     pub lanes: Lanes,
+    /// What the worker keeps of hot keys.
+    pub near: Rc<RefCell<Near>>,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
     /// The policy set in force.
@@ -374,6 +379,9 @@ impl Session {
             Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
             _ => false,
         };
+        if kind == Kind::Read && self.answered_near(command, row, now) {
+            return Flow::Taken;
+        }
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(blocks || large) else { return Flow::Wait };
         if kind == Kind::Wait && !self.held.in_transaction() {
@@ -386,7 +394,7 @@ impl Session {
         if self.is_muted() {
             plan.expect = Expect::Swallow;
         }
-        if !plan.execute(command, &lane, &self.outbox, self.held.queued()) {
+        if !plan.execute(command, &lane, &self.outbox, touched(command, Some(row)), self.held.queued()) {
             self.held.refused();
         }
         Flow::Taken
@@ -396,10 +404,11 @@ impl Session {
     fn plain(&mut self, command: &Command<'_>) -> Flow {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(large) else { return Flow::Wait };
-        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
+        let mut touched = touched(command, command.row());
         if let Some(queued) = self.held.queued() {
-            queued.push(Expect::Forward);
+            queued.push(Expect::Forward, std::mem::take(&mut touched));
         }
+        lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }
 

@@ -3,6 +3,7 @@
 use super::held::Transaction;
 use super::{Flow, Session};
 use crate::command::{Command, Kind, Row};
+use crate::proxy::near::Queued;
 use crate::resp::{Protocol, write};
 use crate::upstream::Expect;
 
@@ -78,9 +79,10 @@ impl Session {
             lane.send(&self.outbox, expect, |out| out.extend_from_slice(discard));
             return Flow::Taken;
         }
-        let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);
-        let expect = if plain || self.is_muted() { self.wanted() } else { Expect::Exec(transaction.queued.into()) };
-        lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
+        let Queued { expects, touched } = transaction.queued;
+        let plain = expects.iter().all(|expect| *expect == Expect::Forward);
+        let expect = if plain || self.is_muted() { self.wanted() } else { Expect::Exec(expects.into()) };
+        lane.send_write(&self.outbox, expect, touched, |out| out.extend_from_slice(command.bytes));
         Flow::Taken
     }
 

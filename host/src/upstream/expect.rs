@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::outbox::Outbox;
+use crate::near::Fill;
 use crate::resp::{Protocol, reply, write};
 
 /// What is to be done with one reply, or with none.
@@ -25,6 +26,12 @@ pub enum Expect {
     Fence,
     /// The reply of the lane's own opening: an error ends the lane.
     Opening,
+    /// The reply of CLIENT TRACKING on a lane that reads for the near cache.
+    Tracking,
+    /// A value for the near cache.
+    Value(Rc<Fill>),
+    /// Its lifetime.
+    Lifetime(Rc<Fill>),
 }
 
 /// What happened to the subscriptions of a session.
@@ -49,6 +56,8 @@ impl Expect {
         match self {
             Self::Forward => outbox.push(bytes),
             Self::Swallow | Self::Fence | Self::Opening => {}
+            // The lane itself hands these to the near cache.
+            Self::Tracking | Self::Value(_) | Self::Lifetime(_) => {}
             Self::SetNx => outbox.push(set_nx(bytes)),
             Self::Exec(slots) => match exec(bytes, slots, protocol) {
                 Some(reply) => outbox.push(&reply),
@@ -60,7 +69,10 @@ impl Expect {
 
     /// Whether the client waits for something.
     pub(super) fn is_answer(&self) -> bool {
-        !matches!(self, Self::Swallow | Self::Fence | Self::Opening)
+        !matches!(
+            self,
+            Self::Swallow | Self::Fence | Self::Opening | Self::Tracking | Self::Value(_) | Self::Lifetime(_)
+        )
     }
 
     /// Whether the server sends a reply.

@@ -248,6 +248,7 @@ mod tests {
             lane_bytes_max: 0,
             idle_lanes_max: 0,
             state: Arc::default(),
+            versions: Arc::default(),
         }
     }
 

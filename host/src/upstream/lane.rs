@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
@@ -14,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::stream::Stream;
-use super::{Loss, Route};
+use super::{Loss, Route, near_lane};
+use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
 use crate::resp::{Protocol, write};
 
@@ -26,6 +28,12 @@ pub struct Lane {
 /// What the handle and the lane's task share.
 struct Shared {
     protocol: Protocol,
+    db: u32,
+    versions: Arc<Versions>,
+    /// The near cache that the lane reads for, if it does.
+    near: Option<Rc<RefCell<Near>>>,
+    /// Frames that have come on such a lane.
+    heard: Cell<u64>,
     /// Bytes that wait to be written.
     out: RefCell<BytesMut>,
     out_bytes_max: usize,
@@ -48,6 +56,8 @@ struct Shared {
 struct Entry {
     outbox: Rc<Outbox>,
     expect: Expect,
+    /// What the command may have changed.
+    touched: Touched,
 }
 
 /// What a pinned lane listens to.
@@ -75,8 +85,27 @@ const READ_BYTES: usize = 64 * 1024;
 impl Lane {
     /// A lane to the route's server, connecting on a task of its own. A shared lane connects again when it is lost.
     pub(super) fn open(route: &Rc<Route>, protocol: Protocol, db: u32, shared_lane: bool) -> Self {
+        Self::start(route, protocol, db, shared_lane, None)
+    }
+
+    /// A lane that reads for a near cache: the server says on it when what was read has changed.
+    pub(super) fn open_near(route: &Rc<Route>, db: u32, near: Rc<RefCell<Near>>) -> Self {
+        Self::start(route, Protocol::Resp3, db, true, Some(near))
+    }
+
+    fn start(
+        route: &Rc<Route>,
+        protocol: Protocol,
+        db: u32,
+        shared_lane: bool,
+        near: Option<Rc<RefCell<Near>>>,
+    ) -> Self {
         let shared = Rc::new(Shared {
             protocol,
+            db,
+            versions: Arc::clone(&route.versions),
+            near,
+            heard: Cell::new(0),
             out: RefCell::default(),
             out_bytes_max: route.lane_bytes_max,
             queue: RefCell::default(),
@@ -87,19 +116,25 @@ impl Lane {
             released: Cell::new(false),
             ended: Cell::new(false),
         });
-        tokio::task::spawn_local(run(Rc::clone(&shared), Rc::clone(route), db, shared_lane));
+        tokio::task::spawn_local(run(Rc::clone(&shared), Rc::clone(route), shared_lane));
         Self { shared }
     }
 
-    /// Sends what `fill` writes, one command whose reply is dealt with as `expect` says.
+    /// Sends what `fill` writes, one command that changes nothing and whose reply is dealt with as `expect` says.
     pub fn send(&self, outbox: &Rc<Outbox>, expect: Expect, fill: impl FnOnce(&mut BytesMut)) {
+        self.send_write(outbox, expect, Touched::Nothing, fill);
+    }
+
+    /// The same of a command that may change keys.
+    pub fn send_write(&self, outbox: &Rc<Outbox>, expect: Expect, touched: Touched, fill: impl FnOnce(&mut BytesMut)) {
         if self.has_ended() {
             // A pinned lane that is gone took the session's state with it.
             outbox.end(Fate::UpstreamLost);
             return;
         }
         outbox.owe(1);
-        self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect });
+        self.shared.versions.bump(&touched);
+        self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect, touched });
         self.send_unanswered(fill);
     }
 
@@ -120,8 +155,8 @@ impl Lane {
             outbox.push(reply);
         } else {
             outbox.owe(1);
-            let expect = Expect::Local(reply.into());
-            self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect });
+            let (outbox, expect) = (Rc::clone(outbox), Expect::Local(reply.into()));
+            self.shared.queue.borrow_mut().push_back(Entry { outbox, expect, touched: Touched::Nothing });
         }
     }
 
@@ -142,6 +177,11 @@ impl Lane {
             self.shared.stalled.borrow_mut().push(Rc::clone(outbox));
         }
         congested
+    }
+
+    /// Frames that have come on a lane that reads for a near cache.
+    pub(super) fn heard(&self) -> u64 {
+        self.shared.heard.get()
     }
 
     /// The connection is gone for good.
@@ -190,6 +230,8 @@ impl Shared {
             }
             let entry = self.queue.borrow_mut().pop_front();
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
+            // Before anyone is told: what was read since it was sent may be from before it.
+            self.versions.bump(&entry.touched);
             if entry.expect == Expect::Forward {
                 match &mut run {
                     Some((outbox, _, count)) if Rc::ptr_eq(outbox, &entry.outbox) => *count += 1,
@@ -229,6 +271,10 @@ impl Shared {
             let text = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
             return Err(format!("the server refused the connection: {text}"));
         }
+        if let Some(near) = &self.near {
+            self.heard.set(self.heard.get() + 1);
+            near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
+        }
         entry.expect.deliver(frame, self.protocol, &entry.outbox);
         entry.outbox.settle(1);
         entry.outbox.wake();
@@ -244,7 +290,7 @@ impl Shared {
             }
             let entry = queue.pop_front();
             drop(queue);
-            if let Some(Entry { outbox, expect }) = entry {
+            if let Some(Entry { outbox, expect, .. }) = entry {
                 expect.deliver(&[], self.protocol, &outbox);
                 outbox.settle(1);
                 outbox.wake();
@@ -273,6 +319,10 @@ impl Shared {
     }
 
     fn unasked(&self, frame: &[u8]) {
+        if let Some(near) = &self.near {
+            self.heard.set(self.heard.get() + 1);
+            near.borrow_mut().push_came(self.db, frame);
+        }
         if let Some((outbox, _)) = &*self.listener.borrow() {
             if let Some(PubSub::Confirmation { shard, count }) = expect::pub_sub(frame) {
                 outbox.set_subscriptions(shard, count);
@@ -289,9 +339,14 @@ impl Shared {
         let target = &route.target;
         let mut error = Vec::new();
         write::error(&mut error, &format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason));
+        if let Some(near) = &self.near {
+            near.borrow_mut().lose(self.db);
+        }
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
-        for Entry { outbox, expect } in entries {
+        for Entry { outbox, expect, touched } in entries {
+            // It may have run, or run yet.
+            self.versions.bump(&touched);
             outbox.settle(1);
             match (route.loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
@@ -325,13 +380,13 @@ fn finish(run: &mut Option<(Rc<Outbox>, usize, usize)>, bytes: &[u8], end: usize
 }
 
 /// The life of a lane's connections.
-async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
+async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
     let mut attempt = 0;
     loop {
         let lost = match route.target.connect(route.connect_timeout).await {
             Ok(stream) => {
                 route.state.connected();
-                let lost = serve(&shared, &route, db, stream).await;
+                let lost = serve(&shared, &route, stream).await;
                 route.state.disconnected();
                 // A server that took a command is well again: the next attempt is made at once.
                 attempt = if lost.sent { 0 } else { attempt };
@@ -354,13 +409,14 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
 }
 
 /// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) -> Lost {
+async fn serve(shared: &Rc<Shared>, route: &Route, mut stream: Stream) -> Lost {
     let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
     let lane = Rc::new(Outbox::new(0));
-    let openings = route.opening(&mut unwritten, shared.protocol, db);
+    let openings = route.opening(&mut unwritten, shared.protocol, shared.db, shared.near.is_some());
     for expect in openings.into_iter().rev() {
         lane.owe(1);
-        shared.queue.borrow_mut().push_front(Entry { outbox: Rc::clone(&lane), expect });
+        let outbox = Rc::clone(&lane);
+        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing });
     }
     let mut opened = false;
     let reason = std::future::poll_fn(|cx| {

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Lane, Route};
+use super::near_lane::NearLane;
+use super::{Lane, Route, Target};
+use crate::near::Near;
 use crate::resp::Protocol;
 
 /// What a lane is opened with.
@@ -17,14 +19,53 @@ pub struct Lanes {
     route: Rc<Route>,
     shared: RefCell<FxHashMap<Kind, Rc<Lane>>>,
     idle: RefCell<FxHashMap<Kind, Vec<Rc<Lane>>>>,
+    /// Those that read for the near cache, by database.
+    near_lanes: RefCell<FxHashMap<u32, NearLane>>,
+    near: Rc<RefCell<Near>>,
 }
 
 // === impl Lanes ===
 
 impl Lanes {
     /// No lanes yet.
-    pub fn new(route: Route) -> Self {
-        Self { route: Rc::new(route), shared: RefCell::default(), idle: RefCell::default() }
+    pub fn new(route: Route, near: Rc<RefCell<Near>>) -> Self {
+        Self {
+            route: Rc::new(route),
+            shared: RefCell::default(),
+            idle: RefCell::default(),
+            near_lanes: RefCell::default(),
+            near,
+        }
+    }
+
+    /// Takes note that a key was asked for whose value is not near, and reads it where that is worth while.
+    pub fn note(&self, db: u32, key: &[u8], near_ms: u64, now: i64) {
+        if !self.near.borrow().tracks(db) {
+            self.open_near(db);
+            return;
+        }
+        let Some(fill) = self.near.borrow_mut().begin(db, key, near_ms, now) else { return };
+        if let Some(lane) = self.near_lanes.borrow().get(&db) {
+            lane.read(&fill);
+        }
+    }
+
+    /// Whether the server is gone, as far as anyone can tell.
+    pub fn is_lost(&self) -> bool {
+        self.route.state.connections() == 0
+    }
+
+    fn open_near(&self, db: u32) {
+        let mut lanes = self.near_lanes.borrow_mut();
+        if !matches!(self.route.target, Target::Embedded(_)) {
+            lanes.entry(db).or_insert_with(|| NearLane::open(&self.route, db, &self.near));
+        }
+    }
+
+    /// Sees whether the server still watches keys; to be called every [`PING_EVERY`](super::PING_EVERY). Where it was
+    /// silent for so long although it owed a reply, what it should have told of is forgotten.
+    pub fn ping_near(&self) {
+        self.near_lanes.borrow_mut().retain(|db, lane| lane.is_heard(*db, &self.near));
     }
 
     /// The lane that sessions of this protocol and database share.

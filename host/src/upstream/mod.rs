@@ -6,6 +6,7 @@ mod expect;
 mod keys;
 mod lane;
 mod lanes;
+mod near_lane;
 mod outbox;
 mod stream;
 
@@ -20,9 +21,11 @@ pub use expect::Expect;
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
 pub use lane::{Lane, Listening};
 pub use lanes::Lanes;
+pub use near_lane::PING_EVERY;
 pub use outbox::{Fate, Outbox};
 pub use stream::Target;
 
+use crate::near::Versions;
 use crate::resp::{Protocol, write};
 
 /// How lanes reach the server. Each worker has its own copy.
@@ -46,6 +49,8 @@ pub struct Route {
     pub idle_lanes_max: usize,
     /// Whether lanes are connected, for readiness and metrics.
     pub state: Arc<UpstreamState>,
+    /// The versions of keys, which every write counts up.
+    pub versions: Arc<Versions>,
 }
 
 /// What sessions with a command in flight see when a lane is lost.
@@ -79,7 +84,7 @@ pub struct UpstreamState {
 
 impl Route {
     /// Writes the commands that open a connection: what is to be done with the reply of each.
-    fn opening(&self, out: &mut BytesMut, protocol: Protocol, db: u32) -> Vec<Expect> {
+    fn opening(&self, out: &mut BytesMut, protocol: Protocol, db: u32, near: bool) -> Vec<Expect> {
         let user = self.user.as_deref().unwrap_or("default");
         let mut commands: Vec<Vec<&str>> = Vec::new();
         let db = db.to_string();
@@ -97,6 +102,10 @@ impl Route {
         // For people who look at the server's CLIENT LIST; a server that does not know it is no worse.
         commands.push(vec!["CLIENT", "SETNAME", "bellwether"]);
         expects.push(Expect::Swallow);
+        if near {
+            commands.push(vec!["CLIENT", "TRACKING", "ON", "OPTIN"]);
+            expects.push(Expect::Tracking);
+        }
         for command in commands {
             write::array(out, command.len());
             command.iter().for_each(|arg| write::bulk(out, arg.as_bytes()));
