@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::process::poll_until;
-use crate::harness::{Client, Redis, Sidecar};
+use crate::harness::{Client, Redis, Sidecar, encoded};
 
 const POLICIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/near/policies");
 const HITS: &str = "bellwether_near_reads_total{rule=\"near\",result=\"hit\"}";
@@ -105,6 +105,22 @@ fn who_writes_is_read() {
     for writes in WRITES {
         check(&mut near, writes, true);
         check(&mut near, writes, false);
+    }
+}
+
+/// A read does not overtake the writes that were sent before it, in the same breath.
+#[test]
+fn a_read_stays_behind_writes() {
+    let mut near = Near::start(&[]);
+    for writes in WRITES.iter().filter(|writes| !writes.starts_with("CLIENT") && !writes.starts_with("HELLO")) {
+        near.reset("near:a");
+        let commands: Vec<&str> = writes.split("; ").chain(["GET near:a"]).collect();
+        let bytes = commands.iter().flat_map(|command| encoded(&command.split(' ').collect::<Vec<_>>()));
+        near.reader.send(&bytes.collect::<Vec<u8>>());
+        let replies: Vec<_> = commands.iter().map(|_| near.reader.reply()).collect();
+        let expect = near.redis.client().ask("GET near:a");
+        let read = replies.last().map(|reply| String::from_utf8_lossy(reply).trim_end().to_owned());
+        assert_eq!(read, Some(expect), "{writes}");
     }
 }
 

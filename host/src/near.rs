@@ -142,7 +142,8 @@ impl Near {
     fn was_asked(&mut self, db: u32, key: &[u8], near_ms: u64, now: i64) -> bool {
         let stretch = now.unsigned_abs() / near_ms.max(1);
         let hash = versions::hash(key) ^ (u64::from(db) << 32);
-        let mark = ((hash >> 32) as u32 ^ stretch as u32) | 1;
+        // Odd, so that it is never that of an empty slot.
+        let mark = ((hash >> 32) as u32 ^ ((stretch as u32) << 1)) | 1;
         let Some(slot) = self.asked.get_mut(hash as usize & (ASKED_SLOTS - 1)) else { return false };
         std::mem::replace(slot, mark) == mark
     }
@@ -302,3 +303,6 @@ impl Weighter<Key, Value> for Bytes {
         (key.key.len() + value.reply.len() + OVERHEAD_BYTES) as u64
     }
 }
+
+#[cfg(test)]
+mod tests;
