@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::clock::Clock;
+use crate::command::Table;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
@@ -56,6 +57,8 @@ pub enum Order {
     Serve(std::net::TcpStream, Arc<Client>),
     /// End this client.
     Kill(u64),
+    /// The server has these commands now.
+    Commands(Arc<Table>),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
@@ -124,6 +127,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                         outbox.wake();
                     }
                 }
+                Some(Order::Commands(table)) => *shared.commands.borrow_mut() = Rc::new(Table::clone(&table)),
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
@@ -150,6 +154,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
     let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
+    let commands = RefCell::new(Rc::new(Table::clone(&facts.commands)));
     Shared {
         worker,
         config,
@@ -159,6 +164,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts,
+        commands,
         metrics,
         clients,
         outboxes: RefCell::default(),

@@ -6,6 +6,7 @@ pub mod conversation;
 pub mod policies;
 pub mod process;
 mod redis;
+pub mod scripted;
 mod sidecar;
 pub mod transcript;
 

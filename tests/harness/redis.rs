@@ -5,6 +5,9 @@ use std::process::Command;
 use super::Client;
 use super::process::{Process, free_port};
 
+/// The server that is installed.
+const PROGRAM: &str = "redis-server";
+
 /// A running redis-server.
 pub struct Redis {
     pub port: u16,
@@ -27,8 +30,20 @@ impl Redis {
 
     /// Starts one on a port, where another may have been before.
     pub fn start_at(port: u16, options: &[&str]) -> Self {
+        Self::start_program(PROGRAM, port, options)
+    }
+
+    /// The servers to test with: the one that is installed, and those that `TEST_SERVERS` names, separated by colons.
+    pub fn programs() -> Vec<String> {
+        let more = std::env::var("TEST_SERVERS").unwrap_or_default();
+        let more = more.split(':').filter(|program| !program.is_empty()).map(str::to_owned);
+        [PROGRAM.to_owned()].into_iter().chain(more).collect()
+    }
+
+    /// Starts one of [`Redis::programs`].
+    pub fn start_program(program: &str, port: u16, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program);
         command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
             .arg(folder.path())

@@ -25,7 +25,7 @@ pub use clients::{Client, Clients};
 use held::{Held, Waiting};
 
 use crate::clock::Clock;
-use crate::command::{Command, Kind, Row};
+use crate::command::{Command, Kind, Row, Table};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
@@ -52,6 +52,8 @@ pub struct Shared {
     pub current: RefCell<watch::Receiver<Arc<PolicySet>>>,
     /// What is known of the server.
     pub facts: Arc<ServerFacts>,
+    /// The server's commands: the worker's own copy.
+    pub commands: RefCell<Rc<Table>>,
     /// The process's counters.
     pub metrics: Arc<Metrics>,
     /// Every client of the process.
@@ -272,6 +274,7 @@ impl Session {
             return;
         }
         self.shared.take_up_policies();
+        let table = Rc::clone(&self.shared.commands.borrow());
         // One reading of the clock for the batch: its commands came together.
         let now = self.shared.clock.now();
         let mut counts = [0_u64; Kind::LABELS.len()];
@@ -283,7 +286,7 @@ impl Session {
                 break;
             }
             scanner.restrict(!self.authenticated);
-            let Some(length) = self.take_command(&inbox, &mut scanner, now, &mut counts) else { break };
+            let Some(length) = self.take_command(&inbox, &mut scanner, &table, now, &mut counts) else { break };
             inbox.advance(length);
             scanner.reset();
         }
@@ -300,6 +303,7 @@ impl Session {
         &mut self,
         inbox: &[u8],
         scanner: &mut Scanner,
+        table: &Table,
         now: i64,
         counts: &mut [u64; Kind::LABELS.len()],
     ) -> Option<usize> {
@@ -308,13 +312,13 @@ impl Session {
             Ok(Scanned::Empty(length)) => Some(length),
             Ok(Scanned::Command(length)) => {
                 let command = Command { bytes: inbox.get(..length)?, args: scanner.args() };
-                (self.command(&command, now, counts) == Flow::Taken).then_some(length)
+                (self.command(&command, table, now, counts) == Flow::Taken).then_some(length)
             }
             Ok(Scanned::Inline(length, encoded)) => {
                 let mut inner = Scanner::new(limits(&self.shared.config));
                 let Ok(Scanned::Command(_)) = inner.scan(&encoded) else { return Some(length) };
                 let command = Command { bytes: &encoded, args: inner.args() };
-                (self.command(&command, now, counts) == Flow::Taken).then_some(length)
+                (self.command(&command, table, now, counts) == Flow::Taken).then_some(length)
             }
             Err(error) => {
                 self.answer(|out, _| write::error(out, &format!("ERR {error}")));
@@ -324,8 +328,14 @@ impl Session {
         }
     }
 
-    fn command(&mut self, command: &Command<'_>, now: i64, counts: &mut [u64; Kind::LABELS.len()]) -> Flow {
-        let row = command.row();
+    fn command(
+        &mut self,
+        command: &Command<'_>,
+        table: &Table,
+        now: i64,
+        counts: &mut [u64; Kind::LABELS.len()],
+    ) -> Flow {
+        let row = command.row(table);
         let flow = match row {
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
                 self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
@@ -359,7 +369,9 @@ impl Session {
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
             Kind::Subscribe => self.refuse_queued(command),
             Kind::Refused => {
-                let name = command.name().escape_ascii();
+                let words = if row.name.contains('|') { 2 } else { 1 };
+                let words: Vec<_> = command.rest(0).take(words).map(|word| word.escape_ascii().to_string()).collect();
+                let name = words.join(" ");
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
                 Flow::Taken
             }

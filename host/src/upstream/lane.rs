@@ -342,6 +342,7 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
         if shared.released.get() {
             break;
         }
+        route.state.ended_by_server();
         tracing::warn!(target = %route.target, reason = %lost.reason, "lost the server");
         shared.lose(&lost, &route);
         if !again {

@@ -1,5 +1,6 @@
 //! The Redis side: everything that knows where the server is and how it is spoken to. Knows nothing of policies.
 
+mod commands;
 mod control;
 pub mod embedded;
 mod expect;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+pub use commands::reported;
 pub use control::{Control, ServerFacts};
 pub use expect::Expect;
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
@@ -73,6 +75,8 @@ pub struct BackOff {
 pub struct UpstreamState {
     connected: AtomicUsize,
     losses: AtomicUsize,
+    /// The same without those that were closed here.
+    ended_by_server: AtomicUsize,
 }
 
 // === impl Route ===
@@ -126,6 +130,15 @@ impl UpstreamState {
     fn disconnected(&self) {
         self.connected.fetch_sub(1, Ordering::Relaxed);
         self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ended_by_server(&self) {
+        self.ended_by_server.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a connection has ended or failed that was not closed here: after a change the server may be another.
+    pub fn interruptions(&self) -> usize {
+        self.ended_by_server.load(Ordering::Relaxed)
     }
 
     /// Connections that are open.
