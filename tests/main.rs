@@ -16,6 +16,7 @@ mod drain;
 mod embedded;
 mod examples;
 mod explain;
+mod fuzz;
 mod harness;
 mod hostile;
 mod lifetimes;
