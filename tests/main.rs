@@ -16,6 +16,7 @@ mod drain;
 mod embedded;
 mod examples;
 mod explain;
+mod faults;
 mod fuzz;
 mod harness;
 mod hostile;

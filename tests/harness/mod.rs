@@ -3,6 +3,8 @@
 
 mod client;
 pub mod conversation;
+pub mod fault;
+pub mod load;
 pub mod policies;
 pub mod process;
 mod redis;
