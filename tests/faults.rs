@@ -135,6 +135,31 @@ fn links_that_are_half_open() {
     }
 }
 
+/// Connections that are dead and do not look it, as behind a balancer that lost its way: the server answers others, so
+/// they are given up, and clients that wait are told.
+#[test]
+fn links_that_are_dead() {
+    let policies = policies();
+    for choice in ["close", "error"] {
+        let redis = Redis::start();
+        let link = FaultLink::start(redis.port);
+        let sidecar = serve(link.port, &policies, choice);
+        let mut blocked = Client::connect(sidecar.port);
+        blocked.command(&[b"BLPOP", b"t:list", b"0"]);
+        let load = Load::start(sidecar.port, CLIENTS);
+        load.wait_for_rounds(5);
+        link.set(Fault::Dead);
+        poll_until("the link to be held", || link.struck() >= 4);
+        link.set(Fault::None);
+        load.wait_for_rounds(5);
+        let seen = load.stop();
+        check_losses("dead", choice, &seen);
+        seen.is_all_there(&mut redis.client());
+        // What blocks may wait for as long as it likes.
+        assert!(blocked.is_silent(Duration::from_millis(10)));
+    }
+}
+
 #[test]
 fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let policies = policies();
@@ -242,15 +267,16 @@ fn servers_that_refuse() {
     });
 }
 
-/// CLIENT PAUSE: what the server holds back is late, and still everyone's own.
+/// CLIENT PAUSE: what the server holds back is late, and still everyone's own; also when it lasts so long that a dead
+/// connection would be given up.
 #[test]
 fn a_server_that_pauses() {
     let (redis, policies) = (Redis::start(), policies());
     let sidecar = serve(redis.port, &policies, "close");
     let load = Load::start(sidecar.port, CLIENTS);
-    for kind in ["ALL", "WRITE"] {
+    for pause in ["300 ALL", "300 WRITE", "14000 WRITE"] {
         load.wait_for_rounds(5);
-        assert_eq!(redis.client().ask(&format!("CLIENT PAUSE 300 {kind}")), "+OK");
+        assert_eq!(redis.client().ask(&format!("CLIENT PAUSE {pause}")), "+OK");
     }
     load.wait_for_rounds(5);
     let seen = load.stop();

@@ -24,6 +24,8 @@ pub enum Fault {
     Drip,
     /// Nothing passes in either direction, and nothing is closed.
     HalfOpen,
+    /// The same for ever for the connections that are open; others pass.
+    Dead,
     /// Connections are closed as soon as they are opened; those that are open are closed, too.
     Refuse,
 }
@@ -102,19 +104,19 @@ impl Shared {
             socket.set_nodelay(true).unwrap();
             socket.set_read_timeout(Some(LOOK)).unwrap();
         }
-        let (mut chunk, mut spoilt) = (vec![0; 65536], false);
+        let (mut chunk, mut spoilt, mut dead) = (vec![0; 65536], false, false);
         while !self.ended.load(Ordering::Relaxed) {
-            match self.fault() {
-                Fault::Refuse => return self.strike(),
-                Fault::HalfOpen => {
-                    if !spoilt {
-                        self.strike();
-                    }
-                    spoilt = true;
-                    std::thread::park_timeout(LOOK);
-                    continue;
+            let fault = self.fault();
+            if fault == Fault::Refuse {
+                return self.strike();
+            }
+            dead |= fault == Fault::Dead;
+            if dead || fault == Fault::HalfOpen {
+                if !std::mem::replace(&mut spoilt, true) {
+                    self.strike();
                 }
-                _ => {}
+                std::thread::park_timeout(LOOK);
+                continue;
             }
             let Some(count) = read(&mut client, &mut chunk) else { break };
             if server.write_all(&chunk[..count]).is_err() {
@@ -155,7 +157,7 @@ impl Shared {
                 self.strike();
                 return bytes.chunks(1).all(|byte| client.write_all(byte).is_ok());
             }
-            Fault::None | Fault::Garbage(_) | Fault::HalfOpen | Fault::Refuse => {}
+            Fault::None | Fault::Garbage(_) | Fault::HalfOpen | Fault::Dead | Fault::Refuse => {}
         }
         client.write_all(bytes).is_ok()
     }

@@ -393,6 +393,9 @@ impl Session {
             // all that the server has.
             lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
         }
+        if blocks {
+            lane.wait();
+        }
         self.held.blocking |= blocks;
         let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
         if self.is_muted() {

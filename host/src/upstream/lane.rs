@@ -1,6 +1,8 @@
 //! One connection to the server, used by many sessions or by one: commands go out in one write per batch, replies are
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
+mod silence;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -37,6 +39,14 @@ struct Shared {
     listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
     /// The command before the next fence has been answered.
     before_fence_answered: Cell<bool>,
+    /// Something has arrived since it was last looked.
+    heard: Cell<bool>,
+    /// A command that may wait at the server has been sent.
+    waits: Cell<bool>,
+    /// The connection was found dead.
+    dead: Cell<bool>,
+    /// How many were, when it was opened.
+    deaths: usize,
     /// The handle is gone.
     released: Cell<bool>,
     /// The task is gone.
@@ -84,6 +94,10 @@ impl Lane {
             stalled: RefCell::default(),
             listener: RefCell::default(),
             before_fence_answered: Cell::new(false),
+            heard: Cell::new(false),
+            waits: Cell::new(false),
+            dead: Cell::new(false),
+            deaths: route.state.deaths(),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -125,13 +139,19 @@ impl Lane {
         }
     }
 
+    /// The server may keep a reply back as long as it likes from now on: a command that blocks has been sent.
+    pub fn wait(&self) {
+        self.shared.waits.set(true);
+    }
+
     /// Hands what nobody asked for to the session from now on.
     pub fn listen(&self, outbox: &Rc<Outbox>, listening: Listening) {
         *self.shared.listener.borrow_mut() = Some((Rc::clone(outbox), listening));
     }
 
-    /// No longer.
+    /// No longer. Nor does the server keep a reply back.
     pub fn unlisten(&self) {
+        self.shared.waits.set(false);
         *self.shared.listener.borrow_mut() = None;
     }
 
@@ -142,6 +162,11 @@ impl Lane {
             self.shared.stalled.borrow_mut().push(Rc::clone(outbox));
         }
         congested
+    }
+
+    /// Other connections were found dead since it was opened: it may be, too.
+    pub(super) fn is_suspect(&self, route: &Route) -> bool {
+        self.shared.deaths != route.state.deaths()
     }
 
     /// The connection is gone for good.
@@ -355,7 +380,7 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
 }
 
 /// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) -> Lost {
+async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, db: u32, mut stream: Stream) -> Lost {
     let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
     let lane = Rc::new(Outbox::new(0));
     let openings = route.opening(&mut unwritten, shared.protocol, db);
@@ -364,9 +389,14 @@ async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) 
         shared.queue.borrow_mut().push_front(Entry { outbox: Rc::clone(&lane), expect });
     }
     let mut opened = false;
+    shared.dead.set(false);
+    let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
     let reason = std::future::poll_fn(|cx| {
         if shared.released.get() {
             return Poll::Ready("released".into());
+        }
+        if shared.dead.get() {
+            return Poll::Ready("the connection is not answered, and others are".into());
         }
         shared.waker.set(Some(cx.waker().clone()));
         loop {
@@ -380,6 +410,7 @@ async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) 
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
                 Poll::Ready(Ok(_)) => {
+                    shared.heard.set(true);
                     if let Err(reason) = shared.replies(&mut bytes, &mut splitter) {
                         return Poll::Ready(reason);
                     }
@@ -389,6 +420,7 @@ async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) 
         }
     })
     .await;
+    watching.abort();
     Lost { reason, sent: opened }
 }
 

@@ -38,7 +38,7 @@ impl Lanes {
     pub fn pin(&self, protocol: Protocol, db: u32) -> Rc<Lane> {
         let mut idle = self.idle.borrow_mut();
         let pool = idle.entry((protocol, db)).or_default();
-        pool.retain(|lane| !lane.has_ended());
+        pool.retain(|lane| !lane.has_ended() && !lane.is_suspect(&self.route));
         pool.pop().unwrap_or_else(|| Rc::new(Lane::open(&self.route, protocol, db, false)))
     }
 

@@ -77,6 +77,8 @@ pub struct UpstreamState {
     losses: AtomicUsize,
     /// The same without those that were closed here.
     ended_by_server: AtomicUsize,
+    /// Connections that were found dead.
+    dead: AtomicUsize,
 }
 
 // === impl Route ===
@@ -130,6 +132,15 @@ impl UpstreamState {
     fn disconnected(&self) {
         self.connected.fetch_sub(1, Ordering::Relaxed);
         self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn found_dead(&self) {
+        self.dead.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a connection was found dead.
+    fn deaths(&self) -> usize {
+        self.dead.load(Ordering::Relaxed)
     }
 
     fn ended_by_server(&self) {
