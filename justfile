@@ -19,6 +19,11 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
+# Fuzz the request scanner, the reply splitter and the command rewriter, each for so many seconds. Needs nightly Rust
+# and cargo-fuzz.
+fuzz seconds="60":
+    tests/fuzz/run {{ seconds }}
+
 # Requests a second and p99, direct and through the sidecar.
 bench *flags:
     cargo build --profile dist --locked

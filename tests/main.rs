@@ -16,6 +16,8 @@ mod drain;
 mod embedded;
 mod examples;
 mod explain;
+mod faults;
+mod fuzz;
 mod harness;
 mod hostile;
 mod lifetimes;

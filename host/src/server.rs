@@ -48,6 +48,15 @@ struct Crew {
     clock: Clock,
 }
 
+/// The server as it was found.
+struct Server {
+    route: Route,
+    facts: Arc<ServerFacts>,
+    system_clock: fn() -> i64,
+}
+
+/// How often it is looked whether the server has been away.
+const FOLLOW_LOOK: Duration = Duration::from_secs(1);
 /// How often the end of the workers is looked for while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -96,12 +105,14 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         current,
         config: Arc::clone(&config),
     };
+    let server = Server { route: setup.route.clone(), facts: Arc::clone(&setup.facts), system_clock };
     let crew = Crew::start(setup)?;
     status.listening(crew.clients.clone());
     let watching = reloader.watch(published)?;
     greeting(address, out)?;
     let reason = tokio::select! {
         () = crew.accept(&listener) => "the listener failed",
+        () = crew.follow(server) => "the server is not followed",
         reason = &mut stop => reason,
     };
     status.draining();
@@ -142,6 +153,29 @@ impl Crew {
                     // Out of file descriptors, mostly: others may end soon.
                     tracing::warn!(%error, "could not accept a client");
                     tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Tells the workers when the server has come back as one that has other commands.
+    async fn follow(&self, server: Server) {
+        let Server { route, facts, system_clock } = server;
+        let (mut seen, mut commands) = (route.state.interruptions(), Arc::clone(&facts.commands));
+        loop {
+            tokio::time::sleep(FOLLOW_LOOK).await;
+            let now = route.state.interruptions();
+            if now == seen {
+                continue;
+            }
+            // Not there yet: the next look asks again.
+            let Ok(found) = Control::new(&route).facts(facts.db, system_clock).await else { continue };
+            seen = now;
+            if found.commands != commands {
+                tracing::info!(version = %found.version, "the server has other commands than before");
+                commands = found.commands;
+                for worker in &self.workers {
+                    worker.order(Order::Commands(Arc::clone(&commands)));
                 }
             }
         }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::clock::Clock;
+use crate::command::Table;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::near::Near;
@@ -59,6 +60,8 @@ pub enum Order {
     Serve(std::net::TcpStream, Arc<Client>),
     /// End this client.
     Kill(u64),
+    /// The server has these commands now.
+    Commands(Arc<Table>),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
@@ -128,6 +131,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                         outbox.wake();
                     }
                 }
+                Some(Order::Commands(table)) => *shared.commands.borrow_mut() = Rc::new(Table::clone(&table)),
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
@@ -157,6 +161,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
     let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
     let near_bytes_max = config.near_bytes_max / workers.max(1);
     let near = Rc::new(RefCell::new(Near::new(Arc::clone(&route.versions), near_bytes_max)));
+    let commands = RefCell::new(Rc::new(Table::clone(&facts.commands)));
     Shared {
         worker,
         config,
@@ -167,6 +172,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts,
+        commands,
         metrics,
         clients,
         outboxes: RefCell::default(),

@@ -3,9 +3,12 @@
 
 mod client;
 pub mod conversation;
+pub mod fault;
+pub mod load;
 pub mod policies;
 pub mod process;
 mod redis;
+pub mod scripted;
 mod sidecar;
 pub mod transcript;
 

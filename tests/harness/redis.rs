@@ -1,9 +1,13 @@
 //! A real redis-server of the test's own, on a port of its own, with nothing in it.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::Client;
 use super::process::{Process, free_port};
+
+/// The server that is installed.
+const PROGRAM: &str = "redis-server";
 
 /// A running redis-server.
 pub struct Redis {
@@ -11,7 +15,9 @@ pub struct Redis {
     pub process: Process,
     /// The password of its default user; none: empty.
     pub password: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    program: String,
+    options: Vec<String>,
 }
 
 impl Redis {
@@ -27,16 +33,39 @@ impl Redis {
 
     /// Starts one on a port, where another may have been before.
     pub fn start_at(port: u16, options: &[&str]) -> Self {
+        Self::start_program(PROGRAM, port, options)
+    }
+
+    /// The servers to test with: the one that is installed, and those that `TEST_SERVERS` names, separated by colons.
+    pub fn programs() -> Vec<String> {
+        let more = std::env::var("TEST_SERVERS").unwrap_or_default();
+        let more = more.split(':').filter(|program| !program.is_empty()).map(str::to_owned);
+        [PROGRAM.to_owned()].into_iter().chain(more).collect()
+    }
+
+    /// Starts one of [`Redis::programs`].
+    pub fn start_program(program: &str, port: u16, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
-        command
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
-            .arg(folder.path())
-            .args(options);
-        let mut process = Process::start(&mut command);
-        process.wait_for("Redis that is ready", |line| line.contains("Ready to accept connections").then_some(()));
-        let password = options.iter().skip_while(|option| **option != "--requirepass").nth(1);
-        Self { port, process, password: password.copied().unwrap_or_default().to_owned(), _folder: folder }
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut process = begin(program, port, folder.path(), &options);
+        wait_until_ready(&mut process);
+        let password = options.iter().skip_while(|option| *option != "--requirepass").nth(1);
+        let password = password.cloned().unwrap_or_default();
+        Self { port, process, password, folder, program: program.to_owned(), options }
+    }
+
+    /// Kills it and starts it again, on its port and with its files.
+    pub fn restart(&mut self) {
+        self.begin_again(&[]);
+        wait_until_ready(&mut self.process);
+    }
+
+    /// The same with more options, without waiting until it is ready.
+    pub fn begin_again(&mut self, options: &[&str]) {
+        self.process.signal("KILL");
+        self.process.wait();
+        let all: Vec<_> = self.options.iter().cloned().chain(options.iter().map(|&option| option.to_owned())).collect();
+        self.process = begin(&self.program, self.port, self.folder.path(), &all);
     }
 
     /// A client of the server itself, as it connects.
@@ -52,4 +81,17 @@ impl Redis {
         }
         client
     }
+}
+
+fn begin(program: &str, port: u16, folder: &Path, options: &[String]) -> Process {
+    let mut command = Command::new(program);
+    command
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+        .arg(folder)
+        .args(options);
+    Process::start(&mut command)
+}
+
+fn wait_until_ready(process: &mut Process) {
+    process.wait_for("Redis that is ready", |line| line.contains("Ready to accept connections").then_some(()));
 }

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction};
 use jiff::tz::TimeZone;
 
 use super::{Call, Verb, format, unless_unread};
-use crate::command::{Command, Data, KeyUse, Kind, Row};
+use crate::command::{Command, Data, KeyUse, Kind, Row, Table};
 use crate::metrics::Metrics;
 use crate::namespace::{MarketSource, Rule};
 use crate::policy::{Asked, Cost, Expiry, PolicySet, Question, one_line};
@@ -50,7 +50,7 @@ fn run(call: &Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Ok(Scanned::Command(_)) = scanner.scan(&bytes) else { bail!("a command has at least its name") };
     let command = Command { bytes: &bytes, args: scanner.args() };
     let name = command.name().escape_ascii().to_string();
-    let Some(row) = command.row() else {
+    let Some(row) = command.row(Table::newest()) else {
         writeln!(out, "{name} is not in the command table: it is passed on, and the server answers in its own words")?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -109,7 +109,7 @@ fn explain_key(
     };
     let client_ttl = client_ttl(command, row, now);
     let value_bytes = match row.kind {
-        Kind::Set(_) | Kind::MultiSet => command.arg(index + 1).map_or(0, <[u8]>::len) as u64,
+        Kind::Set(_) | Kind::MultiSet | Kind::MultiSetEx => command.arg(index + 1).map_or(0, <[u8]>::len) as u64,
         _ => command.bytes.len() as u64,
     };
     let data = match row.kind {

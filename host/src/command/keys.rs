@@ -144,7 +144,7 @@ impl Begin {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::{Command, Keys};
+    use crate::command::{Command, Keys, Table};
     use crate::resp::request::{Limits, Scanned, Scanner};
 
     /// The keys of a command that a person typed, with what becomes of each.
@@ -154,7 +154,7 @@ mod tests {
         let Ok(Scanned::Inline(_, bytes)) = scanner.scan(format!("{line}\r\n").as_bytes()) else { panic!("{line}") };
         scanner.scan(&bytes).unwrap();
         let command = Command { bytes: &bytes, args: scanner.args() };
-        let row = command.row().unwrap_or_else(|| panic!("{line}: no row"));
+        let row = command.row(Table::newest()).unwrap_or_else(|| panic!("{line}: no row"));
         let mut found = Vec::new();
         for keys in &row.keys {
             let of = |index| String::from_utf8_lossy(command.arg(index).unwrap()).into_owned();
@@ -196,6 +196,8 @@ mod tests {
         check("OBJECT ENCODING a", "a");
         check("XGROUP CREATE a g $ MKSTREAM", "a+");
         check("MIGRATE h 1 \"\" 0 5 KEYS a b", "! a! b!");
+        check("MSETEX 2 a 1 b 2 EX 5", "a+ b+");
+        check("MSETEX 9 a 1 b", "a+ b+");
         check("PING", "");
         check("SSUBSCRIBE a", "");
     }

@@ -1,14 +1,17 @@
-//! The command table: what each command is and where its keys stand. Data (`table.txt`) and how it is read; no policy,
-//! no I/O.
+//! The command table: what each command is and where its keys stand. Data (`table.txt`, `newer.txt`, what a server
+//! reports) and how it is read; no policy, no I/O.
 
 mod keys;
+mod reported;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use rustc_hash::FxBuildHasher;
 
 pub use keys::{KeyUse, Keys};
+pub use reported::{BeginSearch, FindKeys, KeySpec, Reported};
 
 use crate::resp::Span;
 
@@ -22,10 +25,10 @@ pub struct Command<'a> {
 }
 
 /// A row of the table.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The name in lower case, `container|subcommand` for a subcommand.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The number of arguments with the name; negative: at least so many.
     pub arity: i32,
     /// How the sidecar takes it.
@@ -47,6 +50,8 @@ pub enum Kind {
     Set(SetForm),
     /// Several whole values: expiries follow behind it.
     MultiSet,
+    /// MSETEX: several whole values, with one lifetime for all of them in the command itself.
+    MultiSetEx,
     /// GETEX: reads, and may change a lifetime.
     GetEx,
     /// EXPIRE and its relatives.
@@ -59,7 +64,7 @@ pub enum Kind {
     BlockOption,
     /// WAIT: waits for the replicas to have what the connection wrote.
     Wait,
-    /// Runs a script.
+    /// Runs a script, or is another whose keys are not all known: it may change any.
     Script,
     /// Begins a transaction.
     Multi,
@@ -135,15 +140,20 @@ pub struct ExpireForm {
 }
 
 /// All rows by name.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    rows: HashMap<&'static str, Row, FxBuildHasher>,
+    rows: HashMap<Cow<'static, str>, Row, FxBuildHasher>,
 }
 
-/// The longest name in the table fits, with its container.
-const NAME_BYTES_MAX: usize = 32;
+/// Longer names, with their container, are not looked up: no server has one.
+const NAME_BYTES_MAX: usize = 64;
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(include_str!("table.txt")));
+static OF_REDIS: LazyLock<Table> = LazyLock::new(|| Table::parse(include_str!("table.txt")));
+static NEWEST: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table::of_redis().clone();
+    table.rows.extend(Table::parse(include_str!("newer.txt")).rows);
+    table
+});
 
 // === impl Command ===
 
@@ -164,17 +174,17 @@ impl<'a> Command<'a> {
         self.args.get(index..).unwrap_or_default().iter().map(move |span| span.of(bytes))
     }
 
-    /// The command's row; the subcommand's where there is one. None: not in the table.
-    pub fn row(&self) -> Option<&'static Row> {
+    /// The command's row in a table; the subcommand's where there is one. None: not in the table.
+    pub fn row<'t>(&self, table: &'t Table) -> Option<&'t Row> {
         let mut name = [0; NAME_BYTES_MAX];
         let length = lower_case(self.name(), &mut name)?;
-        let row = TABLE.get(name.get(..length)?)?;
+        let row = table.get(name.get(..length)?)?;
         if !matches!(row.kind, Kind::Server | Kind::Session) || self.args.len() < 2 {
             return Some(row);
         }
         *name.get_mut(length)? = b'|';
         let rest = name.get_mut(length + 1..)?;
-        let sub = lower_case(self.arg(1)?, rest).and_then(|sub| TABLE.get(name.get(..=length + sub)?));
+        let sub = lower_case(self.arg(1)?, rest).and_then(|sub| table.get(name.get(..=length + sub)?));
         Some(sub.unwrap_or(row))
     }
 }
@@ -202,7 +212,12 @@ impl Row {
 impl Table {
     /// The table of the commands of Redis 7.0.
     pub fn of_redis() -> &'static Self {
-        &TABLE
+        &OF_REDIS
+    }
+
+    /// The same with all younger commands that are known: for a server that does not say what it has.
+    pub fn newest() -> &'static Self {
+        &NEWEST
     }
 
     /// The row of a name in lower case.
@@ -215,6 +230,10 @@ impl Table {
         self.rows.values()
     }
 
+    fn insert(&mut self, row: Row) {
+        self.rows.insert(row.name.clone(), row);
+    }
+
     /// Reads the table. A line that says nothing is left out, and the test that compares with a real server shows it.
     fn parse(text: &'static str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -222,7 +241,7 @@ impl Table {
             let mut words = line.split_ascii_whitespace();
             let (name, arity, kind) = (words.next()?, words.next()?.parse().ok()?, Kind::parse(words.next()?)?);
             let keys = words.map(Keys::parse).collect::<Option<_>>()?;
-            Some((name, Row { name, arity, kind, keys }))
+            Some((name.into(), Row { name: name.into(), arity, kind, keys }))
         });
         Self { rows: rows.collect() }
     }
@@ -244,6 +263,7 @@ impl Kind {
             "psetex" => Self::Set(SetForm::PSetEx),
             "getset" => Self::Set(SetForm::GetSet),
             "mset" | "msetnx" => Self::MultiSet,
+            "msetex" => Self::MultiSetEx,
             "getex" => Self::GetEx,
             "expire" => Self::Expire(ExpireForm { milliseconds: false, absolute: false }),
             "pexpire" => Self::Expire(ExpireForm { milliseconds: true, absolute: false }),
@@ -272,7 +292,7 @@ impl Kind {
     pub fn label_index(self) -> usize {
         match self {
             Self::Read => 0,
-            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet => 1,
+            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet | Self::MultiSetEx => 1,
             Self::GetEx | Self::Expire(_) | Self::Persist => 2,
             Self::Block(_) | Self::BlockOption | Self::Wait => 3,
             Self::Script => 4,

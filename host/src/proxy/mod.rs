@@ -3,6 +3,7 @@
 
 mod access;
 pub mod lifetime;
+mod multi;
 pub mod near;
 pub mod retime;
 pub mod set;
@@ -131,6 +132,7 @@ impl Policies {
                 None => Plan::as_it_came(),
             },
             Kind::MultiSet => self.decide_multi_set(command, row, now),
+            Kind::MultiSetEx => self.decide_multi_set_ex(command, now),
             Kind::Create(data) | Kind::Block(Some(data)) => self.decide_create(command, row, data, now),
             Kind::Expire(form) => self.decide_expire(command, form, now),
             Kind::Persist => self.decide_persist(command, now),

@@ -46,14 +46,13 @@ pub enum NearResult {
     LeftOver,
 }
 
-/// What a command may change. None of the table: anything.
-pub fn touched(command: &Command<'_>, row: Option<&Row>) -> Touched {
-    let Some(row) = row else { return Touched::All };
+/// What a command may change.
+pub fn touched(command: &Command<'_>, row: &Row) -> Touched {
     match row.kind {
         Kind::Read => Touched::Nothing,
         // Scripts may reach keys that they do not name.
         Kind::Script if !row.name.ends_with("_ro") => Touched::All,
-        Kind::Server if WHOLE.contains(&row.name) => Touched::All,
+        Kind::Server if WHOLE.contains(&row.name.as_ref()) => Touched::All,
         _ => match row.keys.as_slice() {
             [] => Touched::Nothing,
             keys => {
@@ -85,7 +84,7 @@ const WHOLE: [&str; 11] = [
 impl Asks {
     /// What a command asks for. None: it is of another kind.
     pub fn of(command: &Command<'_>, row: &Row) -> Option<Self> {
-        match row.name {
+        match row.name.as_ref() {
             "get" if command.args.len() == 2 => Some(Self::One),
             "mget" => Some(Self::Many),
             _ => None,

@@ -14,10 +14,16 @@ pub struct Set<'a> {
     pub value: &'a [u8],
     /// The lifetime it carries.
     pub expiry: ClientExpiry,
-    /// NX or XX.
-    condition: Option<&'static [u8]>,
+    /// NX, XX, or a comparison with what is there.
+    condition: Option<Condition<'a>>,
     get: bool,
 }
+
+/// On what a SET depends: a word, and what a comparison compares with.
+type Condition<'a> = (&'static [u8], Option<&'a [u8]>);
+
+/// Comparisons with the old value, or with its digest: Valkey 8.1 has the first, Redis 8.4 all.
+const COMPARISONS: [&[u8]; 4] = [b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
 
 /// The lifetime that a command carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl<'a> Set<'a> {
         };
         match form {
             SetForm::Set => plain(command.arg(2)?).options(command, now),
-            SetForm::SetNx => Some(Self { condition: Some(b"NX"), ..plain(command.arg(2)?) }),
+            SetForm::SetNx => Some(Self { condition: Some((b"NX", None)), ..plain(command.arg(2)?) }),
             SetForm::GetSet => Some(Self { get: true, ..plain(command.arg(2)?) }),
             SetForm::SetEx => timed(false),
             SetForm::PSetEx => timed(true),
@@ -59,10 +65,15 @@ impl<'a> Set<'a> {
                 self.get = true;
             } else if is("NX") || is("XX") {
                 let condition: &'static [u8] = if is("NX") { b"NX" } else { b"XX" };
-                if self.condition.is_some_and(|other| other != condition) {
+                if self.condition.is_some_and(|other| other != (condition, None)) {
                     return None;
                 }
-                self.condition = Some(condition);
+                self.condition = Some((condition, None));
+            } else if let Some(word) = COMPARISONS.into_iter().find(|word| option.eq_ignore_ascii_case(word)) {
+                if self.condition.is_some() {
+                    return None;
+                }
+                self.condition = Some((word, Some(args.next()?)));
             } else if self.expiry != ClientExpiry::None {
                 return None;
             } else if is("KEEPTTL") {
@@ -81,7 +92,8 @@ impl<'a> Set<'a> {
     /// Writes a SET that does the same with that lifetime; `Keep` is not for this.
     pub fn write(&self, lifetime: Lifetime, out: &mut impl Sink) {
         let expiry = if let Lifetime::Ms(ms) = lifetime { Some(ms) } else { None };
-        let options = usize::from(self.condition.is_some()) + usize::from(self.get);
+        let condition = self.condition.map_or(0, |(_, compared)| 1 + usize::from(compared.is_some()));
+        let options = condition + usize::from(self.get);
         write::array(out, 3 + options + 2 * usize::from(expiry.is_some()));
         write::bulk(out, b"SET");
         write::bulk(out, self.key);
@@ -90,8 +102,9 @@ impl<'a> Set<'a> {
             write::bulk(out, b"PX");
             write::bulk_number(out, ms);
         }
-        if let Some(condition) = self.condition {
-            write::bulk(out, condition);
+        if let Some((word, compared)) = self.condition {
+            write::bulk(out, word);
+            compared.into_iter().for_each(|value| write::bulk(out, value));
         }
         if self.get {
             write::bulk(out, b"GET");
@@ -123,7 +136,7 @@ pub fn expiry_option(option: &[u8]) -> Option<ExpireForm> {
 #[cfg(test)]
 mod tests {
     use super::{ClientExpiry, Set};
-    use crate::command::{Command, Kind};
+    use crate::command::{Command, Kind, Table};
     use crate::proxy::lifetime::Lifetime;
     use crate::resp::request::{Limits, Scanned, Scanner};
 
@@ -150,7 +163,7 @@ mod tests {
         let Ok(Scanned::Inline(_, bytes)) = scanner.scan(format!("{line}\n").as_bytes()) else { panic!("{line}") };
         scanner.scan(&bytes).unwrap();
         let command = Command { bytes: &bytes, args: scanner.args() };
-        let Some(Kind::Set(form)) = command.row().map(|row| row.kind) else { panic!("{line}") };
+        let Some(Kind::Set(form)) = command.row(Table::of_redis()).map(|row| row.kind) else { panic!("{line}") };
         Set::read(form, &command, NOW).map(look)
     }
 
@@ -162,6 +175,8 @@ mod tests {
         check("SET a b KEEPTTL", ClientExpiry::KeepTtl, "SET a b PX 5");
         check("SET a b PXAT 1000007", ClientExpiry::Ms(7), "SET a b PX 5");
         check("SET a b EXAT 1", ClientExpiry::Ms(1), "SET a b PX 5");
+        check("SET a b ifeq c EX 9", ClientExpiry::Ms(9_000), "SET a b PX 5 IFEQ c");
+        check("SET a b GET IFDNE 0f", ClientExpiry::None, "SET a b PX 5 IFDNE 0f GET");
         check("SETNX a b", ClientExpiry::None, "SET a b PX 5 NX");
         check("GETSET a b", ClientExpiry::None, "SET a b PX 5 GET");
         check("SETEX a 3 b", ClientExpiry::Ms(3_000), "SET a b PX 5");
@@ -172,6 +187,9 @@ mod tests {
     fn what_the_server_refuses() {
         for line in [
             "SET a b NX XX",
+            "SET a b NX IFEQ c",
+            "SET a b IFEQ",
+            "SET a b IFEQ c IFEQ c",
             "SET a b EX",
             "SET a b EX 0",
             "SET a b EX -1",

@@ -3,6 +3,8 @@
 //! Frames are found, not built: a command is a list of spans in the bytes it came as, a reply is a length. Both
 //! scanners remember where they stopped, so that a frame that arrives in a thousand reads is scanned once.
 
+#[cfg(test)]
+mod random;
 pub mod reply;
 pub mod request;
 pub mod write;

@@ -73,15 +73,20 @@ impl Splitter {
             }
             b'$' | b'!' | b'=' => {
                 let Some((length, start)) = length_line(bytes, self.at + 1).map_err(garbage)? else { return Ok(None) };
-                let end = match usize::try_from(length) {
-                    Ok(length) => start.checked_add(length).and_then(|end| end.checked_add(2)).ok_or(garbage(()))?,
-                    Err(_) => start,
+                let Ok(length) = usize::try_from(length) else {
+                    self.at = start;
+                    return Ok(Some(0));
                 };
-                if bytes.len() < end {
-                    return Ok(None);
+                let end = start.checked_add(length).ok_or(garbage(()))?;
+                match bytes.get(end..end.checked_add(2).ok_or(garbage(()))?) {
+                    None => Ok(None),
+                    Some(b"\r\n") => {
+                        self.at = end + 2;
+                        Ok(Some(0))
+                    }
+                    // A length that is wrong: what follows would be taken for replies to others.
+                    Some(_) => Err(garbage(())),
                 }
-                self.at = end;
-                Ok(Some(0))
             }
             b'*' | b'~' | b'>' | b'%' | b'|' => {
                 let Some((count, start)) = length_line(bytes, self.at + 1).map_err(garbage)? else { return Ok(None) };
@@ -197,7 +202,7 @@ mod tests {
 
     #[test]
     fn garbage() {
-        for bytes in [&b"hello\r\n"[..], b"*x\r\n", b"$1x\r\n", b"$99999999999999999999999\r\n"] {
+        for bytes in [&b"hello\r\n"[..], b"*x\r\n", b"$1x\r\n", b"$99999999999999999999999\r\n", b"$1\r\nabc"] {
             assert!(Splitter::default().split(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
     }

@@ -9,7 +9,7 @@ use crate::upstream::Expect;
 
 /// What clients may send before they have given the password.
 pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
-    row.is_some_and(|row| row.kind == Kind::Session && ["auth", "hello", "quit", "reset"].contains(&row.name))
+    row.is_some_and(|row| row.kind == Kind::Session && ["auth", "hello", "quit", "reset"].contains(&&*row.name))
 }
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -26,7 +26,7 @@ impl Session {
         if self.held.in_transaction() {
             return self.connection_command_queued(command, row);
         }
-        match row.name {
+        match &*row.name {
             "auth" => self.auth(command),
             "hello" => return self.hello(command),
             "quit" => {
@@ -42,7 +42,7 @@ impl Session {
 
     /// Inside MULTI the server queues what it can do for its own connection; the rest makes EXEC fail.
     fn connection_command_queued(&mut self, command: &Command<'_>, row: &Row) -> Flow {
-        match row.name {
+        match &*row.name {
             "reset" => self.reset(),
             "quit" => {
                 self.answer(|out, _| write::simple(out, "OK"));

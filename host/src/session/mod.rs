@@ -26,10 +26,10 @@ pub use clients::{Client, Clients};
 use held::{Held, Waiting};
 
 use crate::clock::Clock;
-use crate::command::{Command, Kind, Row};
+use crate::command::{Command, Kind, Row, Table};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::near::Near;
+use crate::near::{Near, Touched};
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::proxy::near::touched;
@@ -57,6 +57,8 @@ pub struct Shared {
     pub current: RefCell<watch::Receiver<Arc<PolicySet>>>,
     /// What is known of the server.
     pub facts: Arc<ServerFacts>,
+    /// The server's commands: the worker's own copy.
+    pub commands: RefCell<Rc<Table>>,
     /// The process's counters.
     pub metrics: Arc<Metrics>,
     /// Every client of the process.
@@ -277,6 +279,7 @@ impl Session {
             return;
         }
         self.shared.take_up_policies();
+        let table = Rc::clone(&self.shared.commands.borrow());
         // One reading of the clock for the batch: its commands came together.
         let now = self.shared.clock.now();
         let mut counts = [0_u64; Kind::LABELS.len()];
@@ -288,7 +291,7 @@ impl Session {
                 break;
             }
             scanner.restrict(!self.authenticated);
-            let Some(length) = self.take_command(&inbox, &mut scanner, now, &mut counts) else { break };
+            let Some(length) = self.take_command(&inbox, &mut scanner, &table, now, &mut counts) else { break };
             inbox.advance(length);
             scanner.reset();
         }
@@ -305,6 +308,7 @@ impl Session {
         &mut self,
         inbox: &[u8],
         scanner: &mut Scanner,
+        table: &Table,
         now: i64,
         counts: &mut [u64; Kind::LABELS.len()],
     ) -> Option<usize> {
@@ -313,13 +317,13 @@ impl Session {
             Ok(Scanned::Empty(length)) => Some(length),
             Ok(Scanned::Command(length)) => {
                 let command = Command { bytes: inbox.get(..length)?, args: scanner.args() };
-                (self.command(&command, now, counts) == Flow::Taken).then_some(length)
+                (self.command(&command, table, now, counts) == Flow::Taken).then_some(length)
             }
             Ok(Scanned::Inline(length, encoded)) => {
                 let mut inner = Scanner::new(limits(&self.shared.config));
                 let Ok(Scanned::Command(_)) = inner.scan(&encoded) else { return Some(length) };
                 let command = Command { bytes: &encoded, args: inner.args() };
-                (self.command(&command, now, counts) == Flow::Taken).then_some(length)
+                (self.command(&command, table, now, counts) == Flow::Taken).then_some(length)
             }
             Err(error) => {
                 self.answer(|out, _| write::error(out, &format!("ERR {error}")));
@@ -329,8 +333,14 @@ impl Session {
         }
     }
 
-    fn command(&mut self, command: &Command<'_>, now: i64, counts: &mut [u64; Kind::LABELS.len()]) -> Flow {
-        let row = command.row();
+    fn command(
+        &mut self,
+        command: &Command<'_>,
+        table: &Table,
+        now: i64,
+        counts: &mut [u64; Kind::LABELS.len()],
+    ) -> Flow {
+        let row = command.row(table);
         let flow = match row {
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
                 self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
@@ -338,7 +348,9 @@ impl Session {
             }
             // Wrong number of arguments or unknown: the server says so in its own words.
             Some(row) if row.takes(command.args.len()) => self.known(command, row, now),
-            _ => self.plain(command),
+            Some(_) => self.plain(command),
+            // Nobody knows what it does.
+            None => self.pass(command, Touched::All),
         };
         if flow == Flow::Wait {
             self.held.waiting = Some(Waiting::Lane);
@@ -364,7 +376,9 @@ impl Session {
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
             Kind::Subscribe => self.refuse_queued(command),
             Kind::Refused => {
-                let name = command.name().escape_ascii();
+                let words = if row.name.contains('|') { 2 } else { 1 };
+                let words: Vec<_> = command.rest(0).take(words).map(|word| word.escape_ascii().to_string()).collect();
+                let name = words.join(" ");
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
                 Flow::Taken
             }
@@ -389,22 +403,28 @@ impl Session {
             // all that the server has.
             lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
         }
+        if blocks {
+            lane.wait();
+        }
         self.held.blocking |= blocks;
         let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
         if self.is_muted() {
             plan.expect = Expect::Swallow;
         }
-        if !plan.execute(command, &lane, &self.outbox, touched(command, Some(row)), self.held.queued()) {
+        if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();
         }
         Flow::Taken
     }
 
-    /// A command that passes as it is.
+    /// A command that passes as it is and changes nothing.
     fn plain(&mut self, command: &Command<'_>) -> Flow {
+        self.pass(command, Touched::Nothing)
+    }
+
+    fn pass(&mut self, command: &Command<'_>, mut touched: Touched) -> Flow {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(large) else { return Flow::Wait };
-        let mut touched = touched(command, command.row());
         if let Some(queued) = self.held.queued() {
             queued.push(Expect::Forward, std::mem::take(&mut touched));
         }

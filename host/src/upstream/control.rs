@@ -1,12 +1,14 @@
 //! The control connection: what has to be known of the server, asked with the `redis` crate. Not on the path of
 //! commands.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use redis::IntoConnectionInfo;
 
-use super::{Route, Target};
+use super::{Route, Target, reported};
+use crate::command::Table;
 
 /// What is known of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct ServerFacts {
     pub db: u32,
     /// How far its clock is ahead of ours, in milliseconds.
     pub skew_ms: i64,
+    /// What commands it has.
+    pub commands: Arc<Table>,
 }
 
 /// Asks the server about itself.
@@ -45,7 +49,9 @@ impl<'a> Control<'a> {
     /// The server is not there, refuses us, or is too old.
     pub async fn facts(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
         let Target::Tcp { host, port } = &self.route.target else {
-            return Ok(ServerFacts { version: super::embedded::VERSION.to_owned(), databases: 1, db, skew_ms: 0 });
+            let version = super::embedded::VERSION.to_owned();
+            let commands = Arc::new(Table::of_redis().clone());
+            return Ok(ServerFacts { version, databases: 1, db, skew_ms: 0, commands });
         };
         let asked = self.ask(host, *port, db, now);
         // Connecting has a limit of its own; a server that answers nothing must not hold us up for ever.
@@ -76,7 +82,19 @@ impl<'a> Control<'a> {
         if db >= databases {
             bail!("it has {databases} databases, so there is no database {db}");
         }
-        Ok(ServerFacts { version, databases, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
+        let commands = Arc::new(Self::commands(&mut server).await);
+        Ok(ServerFacts { version, databases, db, skew_ms: seconds * 1000 + micros / 1000 - middle, commands })
+    }
+
+    /// The table of the server's commands. One that may not be asked is taken to have all that are known.
+    async fn commands(server: &mut redis::aio::MultiplexedConnection) -> Table {
+        match redis::cmd("COMMAND").query_async::<redis::Value>(server).await {
+            Ok(answer) => Table::of_server(&reported(&answer)),
+            Err(error) => {
+                tracing::warn!(%error, "the server does not say which commands it has; newer ones may not be known");
+                Table::newest().clone()
+            }
+        }
     }
 }
 

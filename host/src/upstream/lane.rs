@@ -1,6 +1,8 @@
 //! One connection to the server, used by many sessions or by one: commands go out in one write per batch, replies are
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
+mod silence;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -32,8 +34,6 @@ struct Shared {
     versions: Arc<Versions>,
     /// The near cache that the lane reads for, if it does.
     near: Option<Rc<RefCell<Near>>>,
-    /// Frames that have come on such a lane.
-    heard: Cell<u64>,
     /// Bytes that wait to be written.
     out: RefCell<BytesMut>,
     out_bytes_max: usize,
@@ -45,6 +45,14 @@ struct Shared {
     listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
     /// The command before the next fence has been answered.
     before_fence_answered: Cell<bool>,
+    /// How often something has arrived.
+    heard: Cell<u64>,
+    /// A command that may wait at the server has been sent.
+    waits: Cell<bool>,
+    /// The connection was found dead.
+    dead: Cell<bool>,
+    /// How many were, when it was opened.
+    deaths: usize,
     /// The handle is gone.
     released: Cell<bool>,
     /// The task is gone.
@@ -83,17 +91,9 @@ const READ_BYTES: usize = 64 * 1024;
 // === impl Lane ===
 
 impl Lane {
-    /// A lane to the route's server, connecting on a task of its own. A shared lane connects again when it is lost.
-    pub(super) fn open(route: &Rc<Route>, protocol: Protocol, db: u32, shared_lane: bool) -> Self {
-        Self::start(route, protocol, db, shared_lane, None)
-    }
-
-    /// A lane that reads for a near cache: the server says on it when what was read has changed.
-    pub(super) fn open_near(route: &Rc<Route>, db: u32, near: Rc<RefCell<Near>>) -> Self {
-        Self::start(route, Protocol::Resp3, db, true, Some(near))
-    }
-
-    fn start(
+    /// A lane to the route's server, connecting on a task of its own. A shared lane connects again when it is lost. One
+    /// that reads for a near cache is told by the server when what was read has changed.
+    pub(super) fn open(
         route: &Rc<Route>,
         protocol: Protocol,
         db: u32,
@@ -105,7 +105,6 @@ impl Lane {
             db,
             versions: Arc::clone(&route.versions),
             near,
-            heard: Cell::new(0),
             out: RefCell::default(),
             out_bytes_max: route.lane_bytes_max,
             queue: RefCell::default(),
@@ -113,6 +112,10 @@ impl Lane {
             stalled: RefCell::default(),
             listener: RefCell::default(),
             before_fence_answered: Cell::new(false),
+            heard: Cell::new(0),
+            waits: Cell::new(false),
+            dead: Cell::new(false),
+            deaths: route.state.deaths(),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -160,13 +163,19 @@ impl Lane {
         }
     }
 
+    /// The server may keep a reply back as long as it likes from now on: a command that blocks has been sent.
+    pub fn wait(&self) {
+        self.shared.waits.set(true);
+    }
+
     /// Hands what nobody asked for to the session from now on.
     pub fn listen(&self, outbox: &Rc<Outbox>, listening: Listening) {
         *self.shared.listener.borrow_mut() = Some((Rc::clone(outbox), listening));
     }
 
-    /// No longer.
+    /// No longer. Nor does the server keep a reply back.
     pub fn unlisten(&self) {
+        self.shared.waits.set(false);
         *self.shared.listener.borrow_mut() = None;
     }
 
@@ -179,9 +188,14 @@ impl Lane {
         congested
     }
 
-    /// Frames that have come on a lane that reads for a near cache.
+    /// How often something has come; it counts on and on.
     pub(super) fn heard(&self) -> u64 {
         self.shared.heard.get()
+    }
+
+    /// Other connections were found dead since it was opened: it may be, too.
+    pub(super) fn is_suspect(&self, route: &Route) -> bool {
+        self.shared.deaths != route.state.deaths()
     }
 
     /// The connection is gone for good.
@@ -272,7 +286,6 @@ impl Shared {
             return Err(format!("the server refused the connection: {text}"));
         }
         if let Some(near) = &self.near {
-            self.heard.set(self.heard.get() + 1);
             near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
         }
         entry.expect.deliver(frame, self.protocol, &entry.outbox);
@@ -320,7 +333,6 @@ impl Shared {
 
     fn unasked(&self, frame: &[u8]) {
         if let Some(near) = &self.near {
-            self.heard.set(self.heard.get() + 1);
             near.borrow_mut().push_came(self.db, frame);
         }
         if let Some((outbox, _)) = &*self.listener.borrow() {
@@ -397,6 +409,7 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
         if shared.released.get() {
             break;
         }
+        route.state.ended_by_server();
         tracing::warn!(target = %route.target, reason = %lost.reason, "lost the server");
         shared.lose(&lost, &route);
         if !again {
@@ -409,7 +422,7 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
 }
 
 /// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Route, mut stream: Stream) -> Lost {
+async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, mut stream: Stream) -> Lost {
     let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
     let lane = Rc::new(Outbox::new(0));
     let openings = route.opening(&mut unwritten, shared.protocol, shared.db, shared.near.is_some());
@@ -419,9 +432,14 @@ async fn serve(shared: &Rc<Shared>, route: &Route, mut stream: Stream) -> Lost {
         shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing });
     }
     let mut opened = false;
+    shared.dead.set(false);
+    let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
     let reason = std::future::poll_fn(|cx| {
         if shared.released.get() {
             return Poll::Ready("released".into());
+        }
+        if shared.dead.get() {
+            return Poll::Ready("the connection is not answered, and others are".into());
         }
         shared.waker.set(Some(cx.waker().clone()));
         loop {
@@ -435,6 +453,7 @@ async fn serve(shared: &Rc<Shared>, route: &Route, mut stream: Stream) -> Lost {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
                 Poll::Ready(Ok(_)) => {
+                    shared.heard.set(shared.heard.get().wrapping_add(1));
                     if let Err(reason) = shared.replies(&mut bytes, &mut splitter) {
                         return Poll::Ready(reason);
                     }
@@ -444,6 +463,7 @@ async fn serve(shared: &Rc<Shared>, route: &Route, mut stream: Stream) -> Lost {
         }
     })
     .await;
+    watching.abort();
     Lost { reason, sent: opened }
 }
 

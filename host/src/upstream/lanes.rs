@@ -71,7 +71,8 @@ impl Lanes {
     /// The lane that sessions of this protocol and database share.
     pub fn shared(&self, protocol: Protocol, db: u32) -> Rc<Lane> {
         let mut shared = self.shared.borrow_mut();
-        let lane = shared.entry((protocol, db)).or_insert_with(|| Rc::new(Lane::open(&self.route, protocol, db, true)));
+        let lane =
+            shared.entry((protocol, db)).or_insert_with(|| Rc::new(Lane::open(&self.route, protocol, db, true, None)));
         Rc::clone(lane)
     }
 
@@ -79,8 +80,8 @@ impl Lanes {
     pub fn pin(&self, protocol: Protocol, db: u32) -> Rc<Lane> {
         let mut idle = self.idle.borrow_mut();
         let pool = idle.entry((protocol, db)).or_default();
-        pool.retain(|lane| !lane.has_ended());
-        pool.pop().unwrap_or_else(|| Rc::new(Lane::open(&self.route, protocol, db, false)))
+        pool.retain(|lane| !lane.has_ended() && !lane.is_suspect(&self.route));
+        pool.pop().unwrap_or_else(|| Rc::new(Lane::open(&self.route, protocol, db, false, None)))
     }
 
     /// Takes a lane back that holds no session's state any more.

@@ -1,5 +1,6 @@
 //! The Redis side: everything that knows where the server is and how it is spoken to. Knows nothing of policies.
 
+mod commands;
 mod control;
 pub mod embedded;
 mod expect;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+pub use commands::reported;
 pub use control::{Control, ServerFacts};
 pub use expect::Expect;
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
@@ -78,6 +80,10 @@ pub struct BackOff {
 pub struct UpstreamState {
     connected: AtomicUsize,
     losses: AtomicUsize,
+    /// The same without those that were closed here.
+    ended_by_server: AtomicUsize,
+    /// Connections that were found dead.
+    dead: AtomicUsize,
 }
 
 // === impl Route ===
@@ -135,6 +141,24 @@ impl UpstreamState {
     fn disconnected(&self) {
         self.connected.fetch_sub(1, Ordering::Relaxed);
         self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn found_dead(&self) {
+        self.dead.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a connection was found dead.
+    fn deaths(&self) -> usize {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    fn ended_by_server(&self) {
+        self.ended_by_server.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a connection has ended or failed that was not closed here: after a change the server may be another.
+    pub fn interruptions(&self) -> usize {
+        self.ended_by_server.load(Ordering::Relaxed)
     }
 
     /// Connections that are open.

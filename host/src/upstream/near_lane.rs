@@ -9,7 +9,7 @@ use bytes::BytesMut;
 
 use super::{Expect, Lane, Outbox, Route};
 use crate::near::{Fill, Near};
-use crate::resp::{reply, write};
+use crate::resp::{Protocol, reply, write};
 
 /// A lane that reads for the near cache, and who is owed its replies.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ const CACHING: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n";
 
 impl NearLane {
     pub(super) fn open(route: &Rc<Route>, db: u32, near: &Rc<RefCell<Near>>) -> Self {
-        let lane = Lane::open_near(route, db, Rc::clone(near));
+        let lane = Lane::open(route, Protocol::Resp3, db, true, Some(Rc::clone(near)));
         Self { lane, outbox: Rc::new(Outbox::new(0)), heard: 0 }
     }
 
