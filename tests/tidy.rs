@@ -203,6 +203,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "upstream" => &["upstream", "resp", "command", "config", "namespace"],
         "proxy" => &["proxy", "policy", "upstream", "metrics", "resp", "command", "namespace", "config"],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
+        "listen" => &["listen", "session", "config"],
         "session" | "worker" => &[
             "session",
             "worker",

@@ -1,6 +1,7 @@
 //! The configuration: one table of settings, from which come the file's keys, the flags, the environment variables and
 //! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
 
+mod url;
 mod values;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-pub use values::{ClockOffset, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value};
+pub use values::{Address, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value};
 
 /// One setting, as it is documented.
 #[derive(Debug)]
@@ -95,8 +96,12 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address the sidecar listens on for Redis clients.
-    listen: SocketAddr = "127.0.0.1:6380";
+    /// Address the sidecar listens on for Redis clients. `off`: none.
+    listen: Option<SocketAddr> = "127.0.0.1:6380";
+    /// Path of a unix socket the sidecar listens on, beside `listen` or instead of it. Empty: none.
+    listen_unix: Option<PathBuf> = "";
+    /// Who may connect to the unix socket, as file permissions. Empty: what the process's umask leaves.
+    listen_unix_mode: Option<FileMode> = "";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
     admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
     /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.
@@ -258,7 +263,7 @@ impl Texts {
         SETTINGS.iter().filter_map(|setting| {
             let (whole, source) = self.0.get(setting.name)?;
             let text = match setting.name {
-                "upstream" => values::without_password(whole),
+                "upstream" => url::without_password(whole),
                 _ if setting.secret && !whole.is_empty() => "(not shown)".to_owned(),
                 _ => whole.clone(),
             };
@@ -269,7 +274,11 @@ impl Texts {
     fn read<T: Value>(&self, name: &'static str) -> anyhow::Result<T> {
         let (text, source) = self.0.get(name).context("a setting without a default")?;
         T::read(text).with_context(|| {
-            let shown = if T::SECRET { "its value" } else { text.as_str() };
+            let shown = match name {
+                _ if T::SECRET => "its value".to_owned(),
+                "upstream" => url::without_password(text),
+                _ => text.clone(),
+            };
             format!("{name} ({source}): {shown:?} is not {}", T::TAKES)
         })
     }
@@ -334,7 +343,8 @@ mod tests {
                 texts.set(name, (*value).into(), Source::Flag)?;
             }
             let config = Config::from_texts(&texts)?;
-            Ok(format!("{} {} {}", config.listen, config.redis_host, config.workers))
+            let listen = config.listen.map_or("off".to_owned(), |address| address.to_string());
+            Ok(format!("{listen} {} {}", config.redis_host, config.workers))
         };
         assert_eq!(load().unwrap_or_else(|error| format!("{error:#}")), expect);
     }
@@ -375,8 +385,8 @@ mod tests {
             "upstream = \"http://x\"",
             &[],
             &[],
-            "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database] or `embedded`: \
-             the scheme is http, not redis",
+            "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
+             TLS, unix:///path[?db=N], or `embedded`: the scheme is http, not redis, rediss or unix",
         );
     }
 }

@@ -1,18 +1,17 @@
 //! The process: waits for the server, starts the workers, accepts clients, drains when it is told to.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use tokio::net::TcpListener;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Status};
 use crate::clock::Clock;
-use crate::config::{Config, LossChoice, Upstream};
+use crate::config::{Address, Config, LossChoice, Upstream};
+use crate::listen::{Arrival, Listeners, Place};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::reload::Reloader;
@@ -36,8 +35,8 @@ pub struct Start {
     pub greeting: Box<Greeting>,
 }
 
-/// Says on which address the sidecar listens.
-pub type Greeting = dyn FnOnce(SocketAddr, &mut dyn Write) -> std::io::Result<()>;
+/// Says where the sidecar listens.
+pub type Greeting = dyn FnOnce(&[Place], &mut dyn Write) -> std::io::Result<()>;
 
 /// Workers, and what has been asked of them.
 struct Crew {
@@ -80,9 +79,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         _ = &mut stop => return Ok(()),
     };
     // Clients find a closed door until the server has answered, rather than one that opens and shuts.
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr()?;
+    let listeners = Listeners::bind(&config).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
     let setup = Setup {
@@ -98,13 +95,13 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let crew = Crew::start(setup)?;
     status.listening(crew.clients.clone());
     let watching = reloader.watch(published)?;
-    greeting(address, out)?;
+    greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
-        () = crew.accept(&listener) => "the listener failed",
+        () = crew.accept(&listeners) => "the listener failed",
         reason = &mut stop => reason,
     };
     status.draining();
-    drop(listener);
+    drop(listeners);
     drop((watching, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(Duration::from_millis(config.shutdown_grace_ms)).await;
@@ -130,11 +127,11 @@ impl Crew {
         Ok(Self { workers, clients, metrics, clients_max: config.clients_max, clock })
     }
 
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listeners: &Listeners) {
         loop {
-            match listener.accept().await {
-                Ok((socket, peer)) => {
-                    if let Err(error) = self.take(socket, peer) {
+            match listeners.accept().await {
+                Ok(arrival) => {
+                    if let Err(error) = self.take(arrival) {
                         tracing::debug!(%error, "a client was gone before it could be served");
                     }
                 }
@@ -147,19 +144,17 @@ impl Crew {
         }
     }
 
-    fn take(&self, socket: tokio::net::TcpStream, peer: SocketAddr) -> std::io::Result<()> {
+    fn take(&self, arrival: Arrival) -> std::io::Result<()> {
+        let Arrival { incoming, peer, local } = arrival;
         if self.clients.count() >= self.clients_max {
             self.metrics.clients_refused.add(0, 1);
-            socket.try_write(b"-ERR max number of clients reached\r\n")?;
-            return Ok(());
+            return incoming.say(b"-ERR max number of clients reached\r\n");
         }
-        socket.set_nodelay(true)?;
-        let local = socket.local_addr()?;
         let least = self.workers.iter().enumerate().min_by_key(|(_, worker)| worker.sessions());
         if let Some((index, worker)) = least {
-            let client = self.clients.add(peer.to_string(), local.to_string(), index, self.clock.now());
+            let client = self.clients.add(peer, local, index, self.clock.now());
             self.metrics.clients_accepted.add(index, 1);
-            worker.order(Order::Serve(socket.into_std()?, client));
+            worker.order(Order::Serve(incoming, client));
         }
         Ok(())
     }
@@ -211,8 +206,13 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
                 EmbeddedStore::start(Arc::new(move || clock.now())).context("cannot start the embedded store")?;
             (Target::Embedded(store), 0, None, None)
         }
-        Some(Upstream::Redis { host, port, db, user, password }) => {
-            (Target::Tcp { host: host.clone(), port: *port }, *db, user.clone(), password.clone())
+        Some(Upstream::Redis { address, db, user, password }) => {
+            let target = match address.clone() {
+                Address::Tcp { host, port } => Target::Tcp { host, port },
+                Address::Tls { .. } => bail!("TLS to the server is not there yet"),
+                Address::Unix(path) => Target::Unix(path),
+            };
+            (target, *db, user.clone(), password.clone())
         }
         None => {
             let target = Target::Tcp { host: config.redis_host.clone(), port: config.redis_port };

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -17,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Client, Clients, Shared};
+use crate::session::{self, Client, Clients, Incoming, Shared};
 use crate::upstream::{Fate, Lanes, Route, ServerFacts};
 
 /// What all workers are given.
@@ -53,7 +52,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub enum Order {
     /// Serve this client.
-    Serve(std::net::TcpStream, Arc<Client>),
+    Serve(Incoming, Arc<Client>),
     /// End this client.
     Kill(u64),
     /// Answer what is in flight, end all clients, and stop.
@@ -110,14 +109,9 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Serve(socket, client)) => match TcpStream::from_std(socket) {
-                    Ok(socket) => drop(sessions.spawn_local(session::serve(Rc::clone(&shared), socket, client))),
-                    Err(error) => {
-                        tracing::warn!(%error, "could not serve a client");
-                        shared.clients.remove(client.id);
-                        counted.fetch_sub(1, Ordering::Relaxed);
-                    }
-                },
+                Some(Order::Serve(incoming, client)) => {
+                    drop(sessions.spawn_local(session::serve(Rc::clone(&shared), incoming, client)));
+                }
                 Some(Order::Kill(id)) => {
                     if let Some(outbox) = shared.outboxes.borrow().get(&id) {
                         outbox.end(Fate::Closed);

@@ -8,6 +8,7 @@ pub mod process;
 mod redis;
 mod sidecar;
 pub mod transcript;
+pub mod wire;
 
 pub use client::{Client, encoded};
 pub use policies::folder;

@@ -4,6 +4,7 @@
 mod clients;
 mod connection;
 mod held;
+mod socket;
 mod transaction;
 
 use std::cell::{Cell, RefCell};
@@ -17,12 +18,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rustc_hash::FxHashMap;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 pub use clients::{Client, Clients};
 use held::{Held, Waiting};
+pub use socket::Incoming;
+use socket::Socket;
 
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Row};
@@ -65,7 +67,7 @@ pub struct Shared {
 /// One client connection.
 struct Session {
     shared: Rc<Shared>,
-    socket: TcpStream,
+    socket: Socket,
     client: Arc<Client>,
     /// Bytes that have been read and not been taken.
     inbox: BytesMut,
@@ -115,13 +117,18 @@ const INPUT_HELD_BYTES: usize = 64 * 1024;
 const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// Serves a client until it leaves, or the sidecar drains.
-pub async fn serve(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) {
+pub async fn serve(shared: Rc<Shared>, incoming: Incoming, client: Arc<Client>) {
     let id = client.id;
-    let mut session = Session::new(Rc::clone(&shared), socket, client);
-    shared.outboxes.borrow_mut().insert(id, Rc::clone(&session.outbox));
-    std::future::poll_fn(|cx| session.poll(cx)).await;
-    session.outbox.end(Fate::Closed);
-    shared.outboxes.borrow_mut().remove(&id);
+    match Socket::open(incoming) {
+        Ok(socket) => {
+            let mut session = Session::new(Rc::clone(&shared), socket, client);
+            shared.outboxes.borrow_mut().insert(id, Rc::clone(&session.outbox));
+            std::future::poll_fn(|cx| session.poll(cx)).await;
+            session.outbox.end(Fate::Closed);
+            shared.outboxes.borrow_mut().remove(&id);
+        }
+        Err(error) => tracing::warn!(%error, "could not serve a client"),
+    }
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
 }
@@ -143,7 +150,7 @@ impl Shared {
 // === impl Session ===
 
 impl Session {
-    fn new(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) -> Self {
+    fn new(shared: Rc<Shared>, socket: Socket, client: Arc<Client>) -> Self {
         let config = &shared.config;
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
         Self {

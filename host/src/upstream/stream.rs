@@ -1,12 +1,13 @@
 //! The byte stream under a lane: a socket to a server, or a pipe to the embedded store.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::embedded::EmbeddedStore;
 
@@ -20,6 +21,8 @@ pub enum Target {
         /// Port.
         port: u16,
     },
+    /// A server on this machine, on a socket in the file system.
+    Unix(PathBuf),
     /// The store inside this process.
     Embedded(EmbeddedStore),
 }
@@ -28,6 +31,7 @@ pub enum Target {
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Pipe(DuplexStream),
 }
 
@@ -38,6 +42,10 @@ impl Target {
     pub(super) async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
         match self {
             Self::Embedded(store) => Ok(Stream::Pipe(store.connect())),
+            Self::Unix(path) => {
+                let connect = UnixStream::connect(path);
+                Ok(Stream::Unix(tokio::time::timeout(timeout, connect).await.map_err(|_| io::ErrorKind::TimedOut)??))
+            }
             Self::Tcp { host, port } => {
                 let connect = TcpStream::connect((host.as_str(), *port));
                 let stream = tokio::time::timeout(timeout, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
@@ -58,6 +66,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Self::Unix(path) => write!(out, "unix://{}", path.display()),
             Self::Embedded(_) => out.write_str("the embedded store"),
         }
     }
@@ -69,6 +78,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Pipe(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -78,6 +88,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Pipe(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -85,6 +96,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Pipe(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -92,6 +104,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Pipe(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
