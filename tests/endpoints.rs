@@ -1,6 +1,8 @@
 //! How clients reach the sidecar and how the sidecar reaches Redis: unix sockets, TLS, users.
 
+mod certificates;
 mod unix;
+mod upstream_tls;
 
 use std::path::Path;
 use std::process::Output;

@@ -193,14 +193,15 @@ const LAYERS: [Rule; 7] = [
 fn layer(path: &str) -> Option<&'static [&'static str]> {
     let module = path.strip_prefix("host/src/")?.split(['/', '.']).next()?;
     Some(match module {
-        "clock" => &[],
+        "clock" | "files" => &[],
+        "tls" => &["tls", "files"],
         "resp" => &["resp"],
         "config" => &["config"],
         "namespace" => &["namespace"],
         "command" => &["command", "resp"],
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
-        "upstream" => &["upstream", "resp", "command", "config", "namespace"],
+        "upstream" => &["upstream", "tls", "resp", "command", "config", "namespace"],
         "proxy" => &["proxy", "policy", "upstream", "metrics", "resp", "command", "namespace", "config"],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
         "listen" => &["listen", "session", "config"],

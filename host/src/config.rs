@@ -117,6 +117,18 @@ settings! {
     redis_password: Option<Secret> = "", "REDIS_PASSWORD";
     /// User of the Redis server. Empty: the default user.
     redis_user: Option<String> = "", "REDIS_USER";
+    /// Whether the Redis server at redis_host speaks TLS; with `upstream` the URL says so.
+    redis_tls: bool = "off";
+    /// File (PEM) of the authorities that may have signed the server's certificate. Empty: those the system trusts.
+    upstream_tls_ca_file: Option<PathBuf> = "";
+    /// File (PEM) of the certificate that a server that asks for one is shown.
+    upstream_tls_certificate_file: Option<PathBuf> = "";
+    /// File (PEM) of that certificate's private key.
+    upstream_tls_key_file: Option<PathBuf> = "";
+    /// Name that the server's certificate must be for. Empty: the host's.
+    upstream_tls_server_name: Option<String> = "";
+    /// Milliseconds between two looks at the files of certificates and users; they are taken up as they change.
+    files_poll_ms: u64 = "1000";
     /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes
     /// host and port only. `none`: none.
     client_password: Option<Secret> = "";

@@ -1,24 +1,27 @@
 //! The process: waits for the server, starts the workers, accepts clients, drains when it is told to.
 
+mod route;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use route::route;
+
 use crate::admin::{self, Status};
 use crate::clock::Clock;
-use crate::config::{Address, Config, LossChoice, Upstream};
+use crate::config::Config;
+use crate::files::{self, Watch};
 use crate::listen::{Arrival, Listeners, Place};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::reload::Reloader;
 use crate::retime::{self, Sweeping};
 use crate::session::Clients;
-use crate::upstream::embedded::EmbeddedStore;
-use crate::upstream::{BackOff, Control, Loss, Route, ServerFacts, Target, UpstreamState};
+use crate::upstream::{Control, Route, ServerFacts, Target};
 use crate::worker::{Order, Setup, Worker};
 
 /// What the process is started with.
@@ -57,6 +60,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let Start { config, clock, system_clock, mut reloader, greeting } = start;
     let metrics = reloader.metrics();
+    // Before the policies are compiled: a mistake in the settings is told at once.
+    let (route, db, password) = route(&config, clock)?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
@@ -66,7 +71,6 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stop);
-    let (route, db, password) = route(&config, clock)?;
     let (state, refusal) = (Arc::clone(&route.state), reloader.last_refusal());
     let status = Status::new(clock, Arc::clone(&metrics), state, current.clone(), refusal);
     if let Some(address) = config.admin_listen {
@@ -82,6 +86,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
+    let watches = watches(&route.target);
     let setup = Setup {
         password,
         clock,
@@ -95,6 +100,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let crew = Crew::start(setup)?;
     status.listening(crew.clients.clone());
     let watching = reloader.watch(published)?;
+    let watched = files::watch(watches, Duration::from_millis(config.files_poll_ms.max(1)))?;
     greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
         () = crew.accept(&listeners) => "the listener failed",
@@ -102,7 +108,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     status.draining();
     drop(listeners);
-    drop((watching, sweeping));
+    drop((watching, watched, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())
@@ -195,55 +201,14 @@ fn sweep(
     Sweeping::start(retime::Start { route, clock, metrics, current, keys_per_second_max }).map(Some)
 }
 
-/// The way to the server, the database of clients that select none, and the password that clients must give.
-///
-/// # Errors
-/// There is no thread for the embedded store.
-pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Option<String>)> {
-    let (target, db, user, password) = match &config.upstream {
-        Some(Upstream::Embedded) => {
-            let store =
-                EmbeddedStore::start(Arc::new(move || clock.now())).context("cannot start the embedded store")?;
-            (Target::Embedded(store), 0, None, None)
-        }
-        Some(Upstream::Redis { address, db, user, password }) => {
-            let target = match address.clone() {
-                Address::Tcp { host, port } => Target::Tcp { host, port },
-                Address::Tls { .. } => bail!("TLS to the server is not there yet"),
-                Address::Unix(path) => Target::Unix(path),
-            };
-            (target, *db, user.clone(), password.clone())
-        }
-        None => {
-            let target = Target::Tcp { host: config.redis_host.clone(), port: config.redis_port };
-            (target, config.redis_db, config.redis_user.clone(), config.redis_password.clone())
-        }
-    };
-    let password = password.map(|password| password.reveal().to_owned());
-    let client_password = match &config.client_password {
-        None => password.clone(),
-        Some(own) if own.reveal() == "none" => None,
-        Some(own) => Some(own.reveal().to_owned()),
-    };
-    let route = Route {
-        target,
-        user,
-        password,
-        connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
-        back_off: BackOff {
-            first: Duration::from_millis(config.upstream_back_off_ms_first),
-            max: Duration::from_millis(config.upstream_back_off_ms_max),
-            seed: u64::from(std::process::id()),
-        },
-        loss: match config.on_upstream_lost {
-            LossChoice::Close => Loss::Close,
-            LossChoice::Error => Loss::Error,
-        },
-        lane_bytes_max: config.lane_bytes_max,
-        idle_lanes_max: config.idle_lanes_max,
-        state: Arc::new(UpstreamState::default()),
-    };
-    Ok((route, db, client_password))
+/// The files that are taken up as they change.
+fn watches(target: &Target) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    if let Target::Tls { tls, .. } = target {
+        let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
+        watches.push(Watch { what, paths, take_up: Box::new(move || tls.read_again()) });
+    }
+    watches
 }
 
 /// Asks the server about itself until it answers.

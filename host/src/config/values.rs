@@ -154,6 +154,7 @@ macro_rules! choices {
 }
 
 choices!(LogFormat, "`text` or `json`", "text" => Self::Text, "json" => Self::Json);
+choices!(bool, "`on` or `off`", "on" => true, "off" => false);
 choices!(LossChoice, "`close` or `error`", "close" => Self::Close, "error" => Self::Error);
 choices!(KeyChoice, "`forward` or `refuse`", "forward" => Self::Forward, "refuse" => Self::Refuse);
 
