@@ -1,6 +1,7 @@
 //! How clients reach the sidecar and how the sidecar reaches Redis: unix sockets, TLS, users.
 
 mod certificates;
+mod client_tls;
 mod unix;
 mod upstream_tls;
 
@@ -18,6 +19,13 @@ fn check_traffic(mut connect: impl FnMut() -> Client) {
     let value = "x".repeat(VALUE_BYTES);
     assert_eq!(client.ask_words(&[b"SET", b"large", value.as_bytes()]), "+OK");
     assert_eq!(other.ask("GET large"), format!("${VALUE_BYTES}\r\n{value}"));
+    // One that reads late gets everything.
+    assert_eq!(client.ask_words(&[b"SET", b"b", &[b'y'; 50_000]]), "+OK");
+    client.send(&encoded(&["GET", "b"]).repeat(200));
+    assert_eq!(other.ask("GET a"), "$1\r\n1");
+    for number in 0..200 {
+        assert_eq!(client.reply().len(), 50_000 + 10, "reply {number}");
+    }
     client.send(&encoded(&["INCR", "n"]).repeat(2_000));
     for expect in 1..=2_000 {
         assert_eq!(client.reply(), format!(":{expect}\r\n").as_bytes());

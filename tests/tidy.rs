@@ -204,7 +204,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "upstream" => &["upstream", "tls", "resp", "command", "config", "namespace"],
         "proxy" => &["proxy", "policy", "upstream", "metrics", "resp", "command", "namespace", "config"],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
-        "listen" => &["listen", "session", "config"],
+        "listen" => &["listen", "session", "tls", "config"],
         "session" | "worker" => &[
             "session",
             "worker",
@@ -212,6 +212,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "proxy",
             "policy",
             "upstream",
+            "tls",
             "metrics",
             "resp",
             "command",

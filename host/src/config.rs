@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-pub use values::{Address, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value};
+pub use values::{
+    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value,
+};
 
 /// One setting, as it is documented.
 #[derive(Debug)]
@@ -102,6 +104,18 @@ settings! {
     listen_unix: Option<PathBuf> = "";
     /// Who may connect to the unix socket, as file permissions. Empty: what the process's umask leaves.
     listen_unix_mode: Option<FileMode> = "";
+    /// Address the sidecar listens on for clients that speak TLS. `off`: none.
+    listen_tls: Option<SocketAddr> = "off";
+    /// File (PEM) of the certificate that these clients are shown, followed by those between it and its authority.
+    listen_tls_certificate_file: Option<PathBuf> = "";
+    /// File (PEM) of that certificate's private key.
+    listen_tls_key_file: Option<PathBuf> = "";
+    /// File (PEM) of the authorities that may have signed the certificates of clients. Empty: clients show none.
+    listen_tls_client_ca_file: Option<PathBuf> = "";
+    /// Whether clients must show a certificate, where listen_tls_client_ca_file is set.
+    listen_tls_client_certificates: ClientCertificates = "required";
+    /// Milliseconds that a client may take to agree on the encryption.
+    listen_tls_handshake_ms_max: u64 = "10000";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
     admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
     /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use crate::config::{Config, FileMode};
 use crate::session::Incoming;
+use crate::tls;
 
 /// All that the sidecar listens on.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Listeners {
 pub enum Place {
     /// On the network.
     Tcp(SocketAddr),
+    /// On the network, encrypted.
+    Tls(SocketAddr),
     /// On a socket in the file system.
     Unix(PathBuf),
 }
@@ -45,6 +48,7 @@ pub struct Arrival {
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener, tls::Server),
     Unix(UnixListener, SocketFile),
 }
 
@@ -62,23 +66,24 @@ const BACKLOG: i32 = 1024;
 // === impl Listeners ===
 
 impl Listeners {
-    /// Listens on all that the configuration names.
+    /// Listens on all that the configuration names. `door`: what clients that speak TLS are let in with.
     ///
     /// # Errors
     /// It names nothing, or something that cannot be listened on.
-    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub async fn bind(config: &Config, door: Option<tls::Server>) -> anyhow::Result<Self> {
         let mut all = Vec::new();
         if let Some(address) = config.listen {
-            let listener =
-                TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (listen)"))?;
-            all.push(Listener::Tcp(listener));
+            all.push(Listener::Tcp(bind_tcp(address, "listen").await?));
+        }
+        if let (Some(address), Some(door)) = (config.listen_tls, door) {
+            all.push(Listener::Tls(bind_tcp(address, "listen_tls").await?, door));
         }
         if let Some(path) = &config.listen_unix {
             let (listener, file) = bind_unix(path, config.listen_unix_mode)
                 .with_context(|| format!("cannot listen on {} (listen_unix)", path.display()))?;
             all.push(Listener::Unix(listener, file));
         }
-        ensure!(!all.is_empty(), "there is nothing to listen on: set listen or listen_unix");
+        ensure!(!all.is_empty(), "there is nothing to listen on: set listen, listen_tls or listen_unix");
         Ok(Self { all, next: Cell::new(0) })
     }
 
@@ -116,6 +121,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => write!(out, "{address}"),
+            Self::Tls(address) => write!(out, "{address} with TLS"),
             Self::Unix(path) => write!(out, "{}", path.display()),
         }
     }
@@ -127,18 +133,17 @@ impl Listener {
     fn place(&self) -> io::Result<Place> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Place::Tcp),
+            Self::Tls(listener, _) => listener.local_addr().map(Place::Tls),
             Self::Unix(_, file) => Ok(Place::Unix(file.path.clone())),
         }
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
-                let (socket, peer) = accepted?;
-                socket.set_nodelay(true)?;
-                let local = socket.local_addr()?.to_string();
-                Ok(Arrival { incoming: Incoming::Tcp(socket.into_std()?), peer: peer.to_string(), local })
-            }),
+            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| Arrival::over_tcp(accepted?, Incoming::Tcp)),
+            Self::Tls(listener, door) => listener
+                .poll_accept(cx)
+                .map(|accepted| Arrival::over_tcp(accepted?, |socket| Incoming::Tls(socket, door.acceptor()))),
             Self::Unix(listener, file) => listener.poll_accept(cx).map(|accepted| {
                 let (socket, _) = accepted?;
                 // The other end of a unix socket has no name: both addresses are the path, as the server's own are.
@@ -146,6 +151,19 @@ impl Listener {
                 Ok(Arrival { incoming: Incoming::Unix(socket.into_std()?), peer: local.clone(), local })
             }),
         }
+    }
+}
+
+// === impl Arrival ===
+
+impl Arrival {
+    fn over_tcp(
+        (socket, peer): (TcpStream, SocketAddr),
+        incoming: impl FnOnce(std::net::TcpStream) -> Incoming,
+    ) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        let local = socket.local_addr()?.to_string();
+        Ok(Self { incoming: incoming(socket.into_std()?), peer: peer.to_string(), local })
     }
 }
 
@@ -163,6 +181,10 @@ impl Drop for SocketFile {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let file = std::fs::symlink_metadata(path).ok()?;
     Some((file.dev(), file.ino()))
+}
+
+async fn bind_tcp(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
 fn bind_unix(path: &Path, mode: Option<FileMode>) -> anyhow::Result<(UnixListener, SocketFile)> {

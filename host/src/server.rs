@@ -21,6 +21,7 @@ use crate::policy::PolicySet;
 use crate::reload::Reloader;
 use crate::retime::{self, Sweeping};
 use crate::session::Clients;
+use crate::tls;
 use crate::upstream::{Control, Route, ServerFacts, Target};
 use crate::worker::{Order, Setup, Worker};
 
@@ -62,6 +63,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let metrics = reloader.metrics();
     // Before the policies are compiled: a mistake in the settings is told at once.
     let (route, db, password) = route(&config, clock)?;
+    let door = route::door(&config)?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
@@ -83,10 +85,10 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         _ = &mut stop => return Ok(()),
     };
     // Clients find a closed door until the server has answered, rather than one that opens and shuts.
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config, door.clone()).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
-    let watches = watches(&route.target);
+    let watches = watches(&route.target, door);
     let setup = Setup {
         password,
         clock,
@@ -202,11 +204,15 @@ fn sweep(
 }
 
 /// The files that are taken up as they change.
-fn watches(target: &Target) -> Vec<Watch> {
+fn watches(target: &Target, door: Option<tls::Server>) -> Vec<Watch> {
     let mut watches = Vec::new();
     if let Target::Tls { tls, .. } = target {
         let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
         watches.push(Watch { what, paths, take_up: Box::new(move || tls.read_again()) });
+    }
+    if let Some(door) = door {
+        let (what, paths) = ("the listen_tls_… files", door.paths());
+        watches.push(Watch { what, paths, take_up: Box::new(move || door.read_again()) });
     }
     watches
 }

@@ -81,7 +81,7 @@ fn what_cannot_be_listened_on() {
     let check = |flags: &[&str], expect: &str| {
         check_refused(&[&["--upstream", &upstream, "--listen", "off"], flags].concat(), expect);
     };
-    check(&[], "there is nothing to listen on: set listen or listen_unix");
+    check(&[], "there is nothing to listen on: set listen, listen_tls or listen_unix");
     let file = folder.path().join("a-file");
     std::fs::write(&file, "precious").unwrap();
     check(&["--listen-unix", file.to_str().unwrap()], "a file is there that is not a socket; move it away");

@@ -46,6 +46,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         if let Some(first) = places.first() {
             let at = match first {
                 Place::Tcp(address) => format!("-p {}", address.port()),
+                Place::Tls(address) => format!("--tls -p {}", address.port()),
                 Place::Unix(path) => format!("-s {}", path.display()),
             };
             writeln!(out, "Now type:  redis-cli {at} SET fyntrix:general:quote:RELIANCE '{{\"price\":2950}}'")?;

@@ -93,6 +93,15 @@ pub enum LossChoice {
     Error,
 }
 
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They must.
+    Required,
+    /// They may; one that is shown must be good.
+    Optional,
+}
+
 /// What happens to a key that no policy decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyChoice {
@@ -156,6 +165,7 @@ macro_rules! choices {
 choices!(LogFormat, "`text` or `json`", "text" => Self::Text, "json" => Self::Json);
 choices!(bool, "`on` or `off`", "on" => true, "off" => false);
 choices!(LossChoice, "`close` or `error`", "close" => Self::Close, "error" => Self::Error);
+choices!(ClientCertificates, "`required` or `optional`", "required" => Self::Required, "optional" => Self::Optional);
 choices!(KeyChoice, "`forward` or `refuse`", "forward" => Self::Forward, "refuse" => Self::Refuse);
 
 impl Value for String {

@@ -1,4 +1,4 @@
-//! The way to the server, out of the settings.
+//! The way to the server, and the door for clients that speak TLS, out of the settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::clock::Clock;
-use crate::config::{Address, Config, LossChoice, Secret, Upstream};
-use crate::tls::{Client, ClientFiles, Identity};
+use crate::config::{Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
+use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
 use crate::upstream::embedded::EmbeddedStore;
 use crate::upstream::{BackOff, Loss, Route, Target, UpstreamState};
 
@@ -57,6 +57,25 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         state: Arc::new(UpstreamState::default()),
     };
     Ok((route, db, client_password))
+}
+
+/// What clients that speak TLS are let in with. None: there is no such listener.
+///
+/// # Errors
+/// The settings contradict each other, or the files are not what they should be.
+pub(super) fn door(config: &Config) -> anyhow::Result<Option<Server>> {
+    let (certificate, key) = (&config.listen_tls_certificate_file, &config.listen_tls_key_file);
+    let identity = Identity::of("listen_tls", certificate.as_ref(), key.as_ref())?;
+    match (config.listen_tls, identity) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => bail!("listen_tls_certificate_file is set, and listen_tls is off; set the address"),
+        (Some(_), None) => bail!("listen_tls needs listen_tls_certificate_file and listen_tls_key_file"),
+        (Some(_), Some(identity)) => {
+            let anonymous = config.listen_tls_client_certificates == ClientCertificates::Optional;
+            let authorities = config.listen_tls_client_ca_file.clone();
+            Server::new(ServerFiles { identity, authorities, anonymous }).map(Some)
+        }
+    }
 }
 
 fn target(address: Address, config: &Config) -> anyhow::Result<Target> {

@@ -119,18 +119,34 @@ const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 /// Serves a client until it leaves, or the sidecar drains.
 pub async fn serve(shared: Rc<Shared>, incoming: Incoming, client: Arc<Client>) {
     let id = client.id;
-    match Socket::open(incoming) {
+    let outbox = Rc::new(Outbox::new(shared.config.client_output_bytes_max));
+    shared.outboxes.borrow_mut().insert(id, Rc::clone(&outbox));
+    match open(&shared, &outbox, incoming).await {
         Ok(socket) => {
-            let mut session = Session::new(Rc::clone(&shared), socket, client);
-            shared.outboxes.borrow_mut().insert(id, Rc::clone(&session.outbox));
+            let mut session = Session::new(Rc::clone(&shared), socket, Rc::clone(&outbox), client);
             std::future::poll_fn(|cx| session.poll(cx)).await;
-            session.outbox.end(Fate::Closed);
-            shared.outboxes.borrow_mut().remove(&id);
+            session.socket.close().await;
         }
-        Err(error) => tracing::warn!(%error, "could not serve a client"),
+        Err(error) => tracing::debug!(peer = client.peer, %error, "a client did not get in"),
     }
+    outbox.end(Fate::Closed);
+    shared.outboxes.borrow_mut().remove(&id);
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
+}
+
+/// Takes a client's connection over. One that is ended meanwhile, or takes too long, does not get in.
+async fn open(shared: &Shared, outbox: &Outbox, incoming: Incoming) -> std::io::Result<Socket> {
+    let time_max = Duration::from_millis(shared.config.listen_tls_handshake_ms_max);
+    let mut opening = pin!(tokio::time::timeout(time_max, Socket::open(incoming)));
+    std::future::poll_fn(|cx| {
+        outbox.register(cx.waker());
+        if shared.draining.get() || outbox.fate() != Fate::Alive {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+        }
+        opening.as_mut().poll(cx).map(|opened| opened.map_err(|_| std::io::ErrorKind::TimedOut)?)
+    })
+    .await
 }
 
 // === impl Shared ===
@@ -150,7 +166,7 @@ impl Shared {
 // === impl Session ===
 
 impl Session {
-    fn new(shared: Rc<Shared>, socket: Socket, client: Arc<Client>) -> Self {
+    fn new(shared: Rc<Shared>, socket: Socket, outbox: Rc<Outbox>, client: Arc<Client>) -> Self {
         let config = &shared.config;
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
         Self {
@@ -158,7 +174,7 @@ impl Session {
             client,
             inbox: BytesMut::new(),
             scanner: Scanner::new(limits(config)),
-            outbox: Rc::new(Outbox::new(config.client_output_bytes_max)),
+            outbox,
             protocol: Protocol::Resp2,
             db: shared.facts.db,
             authenticated: shared.password.is_none(),
@@ -182,7 +198,8 @@ impl Session {
                 self.take_commands();
             }
             let written = self.poll_write(cx);
-            if self.outbox.fate() != Fate::Alive || written == Poll::Ready(false) || self.is_over() {
+            let gone = self.outbox.fate() != Fate::Alive || written == Poll::Ready(false);
+            if gone || (written.is_ready() && self.is_over()) {
                 return Poll::Ready(());
             }
             // More can be taken now that the client has read.
@@ -259,7 +276,8 @@ impl Session {
             if bytes.capacity() > BUFFER_KEPT_BYTES {
                 *bytes = BytesMut::new();
             }
-            Poll::Ready(true)
+            // Nothing for a plain socket; an encrypted one may hold bytes back.
+            Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
         })
     }
 
