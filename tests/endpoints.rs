@@ -4,6 +4,7 @@ mod certificates;
 mod client_tls;
 mod unix;
 mod upstream_tls;
+mod users;
 
 use std::path::Path;
 use std::process::Output;

@@ -195,6 +195,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
     Some(match module {
         "clock" | "files" => &[],
         "tls" => &["tls", "files"],
+        "users" => &["users", "files"],
         "resp" => &["resp"],
         "config" => &["config"],
         "namespace" => &["namespace"],
@@ -213,6 +214,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "policy",
             "upstream",
             "tls",
+            "users",
             "metrics",
             "resp",
             "command",

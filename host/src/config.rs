@@ -146,6 +146,9 @@ settings! {
     /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes
     /// host and port only. `none`: none.
     client_password: Option<Secret> = "";
+    /// File (TOML) of the users that clients authenticate as: [users.NAME] with `sha256`, one or several hashes of
+    /// passwords, and `enabled`. It is taken up as it changes. One called `default` replaces client_password.
+    users_file: Option<PathBuf> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
     /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty:

@@ -94,7 +94,8 @@ impl Seen {
                 Ok(()) => tracing::info!("took up {}", self.watch.what),
                 Err(error) => {
                     let error = format!("{error:#}");
-                    tracing::warn!(%error, "{} are not taken up; those from before stay in force", self.watch.what);
+                    let what = self.watch.what;
+                    tracing::warn!(%error, "{what} cannot be taken up; what was read before stays in force");
                 }
             }
         }

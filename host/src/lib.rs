@@ -28,4 +28,5 @@ pub mod server;
 pub mod session;
 pub mod tls;
 pub mod upstream;
+pub mod users;
 pub mod worker;

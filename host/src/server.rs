@@ -23,6 +23,7 @@ use crate::retime::{self, Sweeping};
 use crate::session::Clients;
 use crate::tls;
 use crate::upstream::{Control, Route, ServerFacts, Target};
+use crate::users::Users;
 use crate::worker::{Order, Setup, Worker};
 
 /// What the process is started with.
@@ -64,6 +65,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     // Before the policies are compiled: a mistake in the settings is told at once.
     let (route, db, password) = route(&config, clock)?;
     let door = route::door(&config)?;
+    let users = Users::new(config.users_file.clone(), password.as_deref())?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
@@ -88,14 +90,15 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config, door.clone()).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
-    let watches = watches(&route.target, door);
+    let clients = Arc::<Clients>::default();
+    let watches = watches(&route.target, door, &users, &clients);
     let setup = Setup {
-        password,
+        users,
         clock,
         route,
         facts: Arc::new(facts),
         metrics: Arc::clone(&metrics),
-        clients: Arc::default(),
+        clients,
         current,
         config: Arc::clone(&config),
     };
@@ -204,7 +207,7 @@ fn sweep(
 }
 
 /// The files that are taken up as they change.
-fn watches(target: &Target, door: Option<tls::Server>) -> Vec<Watch> {
+fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &Arc<Clients>) -> Vec<Watch> {
     let mut watches = Vec::new();
     if let Target::Tls { tls, .. } = target {
         let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
@@ -214,6 +217,14 @@ fn watches(target: &Target, door: Option<tls::Server>) -> Vec<Watch> {
         let (what, paths) = ("the listen_tls_… files", door.paths());
         watches.push(Watch { what, paths, take_up: Box::new(move || door.read_again()) });
     }
+    let (paths, users, clients) = (users.paths(), users.clone(), Arc::clone(clients));
+    let take_up = move || {
+        users.read_again()?;
+        // Who was taken out does not stay in.
+        clients.kill(|client| client.user().is_some_and(|user| !users.has(&user)));
+        Ok(())
+    };
+    watches.push(Watch { what: "the users_file", paths, take_up: Box::new(take_up) });
     watches
 }
 

@@ -18,14 +18,15 @@ use crate::proxy::Policies;
 use crate::resp::Protocol;
 use crate::session::{self, Client, Clients, Incoming, Shared};
 use crate::upstream::{Fate, Lanes, Route, ServerFacts};
+use crate::users::Users;
 
 /// What all workers are given.
 #[derive(Clone)]
 pub struct Setup {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The password that clients must give.
-    pub password: Option<String>,
+    /// Who may use the sidecar.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// The way to the server.
@@ -140,14 +141,14 @@ fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
 }
 
 fn shared(worker: usize, setup: Setup) -> Shared {
-    let Setup { config, password, clock, mut route, facts, metrics, clients, mut current } = setup;
+    let Setup { config, users, clock, mut route, facts, metrics, clients, mut current } = setup;
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
     let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
     Shared {
         worker,
         config,
-        password,
+        users,
         clock,
         lanes: Lanes::new(route),
         policies: RefCell::new(policies),

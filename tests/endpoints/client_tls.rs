@@ -142,7 +142,7 @@ fn certificates_are_renewed_without_a_restart() {
     put(&pair.certificate, &std::fs::read_to_string(&next.certificate).unwrap());
     let told = format!("the key in {} does not belong to the certificate", pair.key.display());
     door.sidecar.process.wait_for("refusal", |line| {
-        (line.contains("the listen_tls_… files are not taken up") && line.contains(&told)).then_some(())
+        (line.contains("the listen_tls_… files cannot be taken up") && line.contains(&told)).then_some(())
     });
     assert!(door.shown() == first);
     put(&pair.key, &next_key);

@@ -176,7 +176,7 @@ fn authorities_are_renewed_without_a_restart() {
     sidecar.process.wait_for("refusal", |line| line.contains("has signed the server's certificate").then_some(()));
     put(&trusted, "nonsense");
     sidecar.process.wait_for("refused file", |line| {
-        (line.contains("the upstream_tls_… files are not taken up") && line.contains("trusted.pem holds no"))
+        (line.contains("the upstream_tls_… files cannot be taken up") && line.contains("trusted.pem holds no"))
             .then_some(())
     });
     put(&trusted, &std::fs::read_to_string(&second.file).unwrap());

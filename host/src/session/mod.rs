@@ -35,6 +35,7 @@ use crate::proxy::Policies;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
 use crate::upstream::{Expect, Fate, Lanes, Outbox, ServerFacts};
+use crate::users::Users;
 
 /// What the sessions of one worker share.
 pub struct Shared {
@@ -42,8 +43,8 @@ pub struct Shared {
     pub worker: usize,
     /// The configuration.
     pub config: Arc<Config>,
-    /// The password that clients must give.
-    pub password: Option<String>,
+    /// Who may use the sidecar.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// The worker's lanes.
@@ -171,13 +172,13 @@ impl Session {
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
         Self {
             socket,
-            client,
             inbox: BytesMut::new(),
             scanner: Scanner::new(limits(config)),
             outbox,
             protocol: Protocol::Resp2,
             db: shared.facts.db,
-            authenticated: shared.password.is_none(),
+            authenticated: connection::greeted(&shared, &client),
+            client,
             muted: Muted::No,
             held: Held::default(),
             idle,
