@@ -66,6 +66,10 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let (route, db, password) = route(&config, clock)?;
     let door = route::door(&config)?;
     let users = Users::new(config.users_file.clone(), password.as_deref())?;
+    let clients = Arc::<Clients>::default();
+    // From now on: a certificate that is missing may be what the server is waited for.
+    let watches = watches(&route.target, door.clone(), &users, &clients);
+    let watched = files::watch(watches, Duration::from_millis(config.files_poll_ms.max(1)))?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
@@ -87,11 +91,9 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         _ = &mut stop => return Ok(()),
     };
     // Clients find a closed door until the server has answered, rather than one that opens and shuts.
-    let listeners = Listeners::bind(&config, door.clone()).await?;
+    let listeners = Listeners::bind(&config, door).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
-    let clients = Arc::<Clients>::default();
-    let watches = watches(&route.target, door, &users, &clients);
     let setup = Setup {
         users,
         clock,
@@ -105,7 +107,6 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let crew = Crew::start(setup)?;
     status.listening(crew.clients.clone());
     let watching = reloader.watch(published)?;
-    let watched = files::watch(watches, Duration::from_millis(config.files_poll_ms.max(1)))?;
     greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
         () = crew.accept(&listeners) => "the listener failed",

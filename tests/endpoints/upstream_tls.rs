@@ -167,6 +167,14 @@ fn authorities_are_renewed_without_a_restart() {
     let redis = TlsRedis::start(&first, &first.sign("127.0.0.1"), &["--tls-auth-clients", "no"]);
     let (port, url) = (redis.port, redis.url());
     let flags = ["--upstream", &url, "--upstream-tls-ca-file", trusted.to_str().unwrap(), "--files-poll-ms", "20"];
+    // Before there is a server that is trusted, too.
+    let other = Authority::new(folder.path(), "other");
+    put(&trusted, &std::fs::read_to_string(&other.file).unwrap());
+    let mut process = Sidecar::begin("serve", &flags, &[]);
+    process.wait_for("refusal", |line| line.contains("waiting for the server").then_some(()));
+    put(&trusted, &std::fs::read_to_string(&first.file).unwrap());
+    process.wait_for("sidecar that listens", |line| line.contains("bellwether listens on").then_some(()));
+    drop(process);
     let mut sidecar = Sidecar::start("serve", &flags);
     assert_eq!(sidecar.client().ask("SET a 1"), "+OK");
     drop(redis);
