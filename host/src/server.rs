@@ -222,7 +222,7 @@ fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &
     let take_up = move || {
         users.read_again()?;
         // Who was taken out does not stay in.
-        clients.kill(|client| client.user().is_some_and(|user| !users.has(&user)));
+        clients.end_users(|user| !users.has(user));
         Ok(())
     };
     watches.push(Watch { what: "the users_file", paths, take_up: Box::new(take_up) });
@@ -231,19 +231,11 @@ fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &
 
 /// Asks the server about itself until it answers.
 async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> ServerFacts {
-    /// A clock further off than this makes instants wrong enough to be told.
-    const SKEW_MS_MAX: i64 = 1_000;
     let mut attempt = 0;
     loop {
         match Control::new(route).facts(db, system_clock).await {
             Ok(facts) => {
-                if facts.skew_ms.abs() > SKEW_MS_MAX {
-                    let skew_ms = facts.skew_ms;
-                    tracing::warn!(
-                        skew_ms,
-                        "the server's clock differs from ours; lifetimes that end at an instant do too"
-                    );
-                }
+                note_skew(&facts);
                 tracing::info!(server = %route.target, version = %facts.version, "the server answers");
                 return facts;
             }
@@ -253,5 +245,15 @@ async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> S
                 attempt += 1;
             }
         }
+    }
+}
+
+/// Warns of a server whose clock is far from ours.
+fn note_skew(facts: &ServerFacts) {
+    /// A clock further off than this makes instants wrong enough to be told.
+    const SKEW_MS_MAX: i64 = 1_000;
+    let skew_ms = facts.skew_ms;
+    if skew_ms.abs() > SKEW_MS_MAX {
+        tracing::warn!(skew_ms, "the server's clock differs from ours; lifetimes that end at an instant do too");
     }
 }

@@ -102,6 +102,11 @@ impl Clients {
         drop(self.kill.set(Box::new(kill)));
     }
 
+    /// Ends the clients of users that are no more.
+    pub fn end_users(&self, is_gone: impl Fn(&str) -> bool) {
+        self.kill(|client| client.user().is_some_and(|user| is_gone(&user)));
+    }
+
     /// Ends the clients that `which` picks: how many.
     pub fn kill(&self, which: impl Fn(&Client) -> bool) -> usize {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
