@@ -93,6 +93,10 @@ fn clients_come_over_tls() {
         .output()
         .unwrap();
     assert_eq!(cli.stdout, b"1\n", "{cli:?}");
+    // Who says that nothing more comes still gets what is owed.
+    let mut last = door.client(None);
+    last.send(&encoded(&["GET", "a"]).repeat(3));
+    assert_eq!(last.rest(), b"$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n");
     // The end is announced, so that nobody takes it for a cut.
     let mut stream = door.stream(None);
     std::io::Write::write_all(&mut stream, &encoded(&["QUIT"])).unwrap();

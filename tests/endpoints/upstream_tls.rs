@@ -1,11 +1,12 @@
 //! TLS to the server: authorities, client certificates, names, and what goes wrong.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::certificates::{Authority, Pair, put};
 use super::{check_refused, check_traffic};
 use crate::harness::process::{free_port, poll_until};
-use crate::harness::{Redis, Sidecar, run};
+use crate::harness::{Redis, Sidecar, encoded, run};
 
 /// A server that speaks TLS, beside its plain port.
 struct TlsRedis {
@@ -69,6 +70,29 @@ fn the_server_is_reached_over_tls() {
     check(&["--tls-auth-clients", "no"], &ca);
     check(&["--tls-auth-clients", "no", "--requirepass", "s3cret", "--tls-protocols", "TLSv1.2"], &ca);
     check(&["--tls-auth-clients", "yes"], &[&ca[..], &own].concat());
+}
+
+#[test]
+fn a_server_that_stalls() {
+    const VALUE_BYTES: usize = 50_000;
+    const COMMANDS: usize = 250;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "authority");
+    let redis = TlsRedis::start(&authority, &authority.sign("127.0.0.1"), &["--tls-auth-clients", "no"]);
+    let flags = ["--upstream", &redis.url(), "--upstream-tls-ca-file", authority.file.to_str().unwrap()];
+    let sidecar = Sidecar::start("serve", &[&flags[..], &["--workers", "1"]].concat());
+    let mut client = sidecar.client();
+    assert_eq!(client.ask("PING"), "+PONG");
+    // More than the sockets between them hold: the rest goes out when the server reads again, and nobody writes more.
+    redis.redis.process.signal("STOP");
+    let set = encoded(&["SET".as_bytes(), b"a", &[b'x'; VALUE_BYTES]]);
+    client.send(&set.repeat(COMMANDS));
+    assert!(client.is_silent(Duration::from_millis(300)), "a stopped server has answered");
+    redis.redis.process.signal("CONT");
+    for number in 0..COMMANDS {
+        assert_eq!(client.reply(), b"+OK\r\n", "reply {number}");
+    }
+    assert_eq!(client.ask("STRLEN a"), format!(":{VALUE_BYTES}"));
 }
 
 #[test]
