@@ -14,6 +14,7 @@ mod cli;
 mod command_table;
 mod drain;
 mod embedded;
+mod endpoints;
 mod examples;
 mod explain;
 mod faults;

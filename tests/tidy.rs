@@ -193,7 +193,9 @@ const LAYERS: [Rule; 7] = [
 fn layer(path: &str) -> Option<&'static [&'static str]> {
     let module = path.strip_prefix("host/src/")?.split(['/', '.']).next()?;
     Some(match module {
-        "clock" => &[],
+        "clock" | "files" => &[],
+        "tls" => &["tls", "files"],
+        "users" => &["users", "files"],
         "resp" => &["resp"],
         "config" => &["config"],
         "namespace" => &["namespace"],
@@ -201,9 +203,10 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "near" => &["near", "resp"],
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
-        "upstream" => &["upstream", "near", "resp", "command", "config", "namespace"],
+        "upstream" => &["upstream", "near", "tls", "resp", "command", "config", "namespace"],
         "proxy" => &["proxy", "policy", "upstream", "near", "metrics", "resp", "command", "namespace", "config"],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
+        "listen" => &["listen", "session", "tls", "config"],
         "session" | "worker" => &[
             "session",
             "worker",
@@ -212,6 +215,8 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "policy",
             "upstream",
             "near",
+            "tls",
+            "users",
             "metrics",
             "resp",
             "command",

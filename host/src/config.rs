@@ -1,6 +1,7 @@
 //! The configuration: one table of settings, from which come the file's keys, the flags, the environment variables and
 //! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
 
+mod url;
 mod values;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-pub use values::{ClockOffset, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value};
+pub use values::{
+    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value,
+};
 
 /// One setting, as it is documented.
 #[derive(Debug)]
@@ -95,8 +98,24 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address the sidecar listens on for Redis clients.
-    listen: SocketAddr = "127.0.0.1:6380";
+    /// Address the sidecar listens on for Redis clients. `off`: none.
+    listen: Option<SocketAddr> = "127.0.0.1:6380";
+    /// Path of a unix socket the sidecar listens on, beside `listen` or instead of it. Empty: none.
+    listen_unix: Option<PathBuf> = "";
+    /// Who may connect to the unix socket, as file permissions. Empty: what the process's umask leaves.
+    listen_unix_mode: Option<FileMode> = "";
+    /// Address the sidecar listens on for clients that speak TLS. `off`: none.
+    listen_tls: Option<SocketAddr> = "off";
+    /// File (PEM) of the certificate that these clients are shown, followed by those between it and its authority.
+    listen_tls_certificate_file: Option<PathBuf> = "";
+    /// File (PEM) of that certificate's private key.
+    listen_tls_key_file: Option<PathBuf> = "";
+    /// File (PEM) of the authorities that may have signed the certificates of clients. Empty: clients show none.
+    listen_tls_client_ca_file: Option<PathBuf> = "";
+    /// Whether clients must show a certificate, where listen_tls_client_ca_file is set.
+    listen_tls_client_certificates: ClientCertificates = "required";
+    /// Milliseconds that a client may take to agree on the encryption.
+    listen_tls_handshake_ms_max: u64 = "10000";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
     admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
     /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.
@@ -112,9 +131,24 @@ settings! {
     redis_password: Option<Secret> = "", "REDIS_PASSWORD";
     /// User of the Redis server. Empty: the default user.
     redis_user: Option<String> = "", "REDIS_USER";
+    /// Whether the Redis server at redis_host speaks TLS; with `upstream` the URL says so.
+    redis_tls: bool = "off";
+    /// File (PEM) of the authorities that may have signed the server's certificate. Empty: those the system trusts.
+    upstream_tls_ca_file: Option<PathBuf> = "";
+    /// File (PEM) of the certificate that a server that asks for one is shown.
+    upstream_tls_certificate_file: Option<PathBuf> = "";
+    /// File (PEM) of that certificate's private key.
+    upstream_tls_key_file: Option<PathBuf> = "";
+    /// Name that the server's certificate must be for. Empty: the host's.
+    upstream_tls_server_name: Option<String> = "";
+    /// Milliseconds between two looks at the files of certificates and users; they are taken up as they change.
+    files_poll_ms: u64 = "1000";
     /// Password that the sidecar's own clients must give. Not set: the server's own, so that an application changes
     /// host and port only. `none`: none.
     client_password: Option<Secret> = "";
+    /// File (TOML) of the users that clients authenticate as: [users.NAME] with `sha256`, one or several hashes of
+    /// passwords, and `enabled`. It is taken up as it changes. One called `default` replaces client_password.
+    users_file: Option<PathBuf> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
     /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty:
@@ -260,7 +294,7 @@ impl Texts {
         SETTINGS.iter().filter_map(|setting| {
             let (whole, source) = self.0.get(setting.name)?;
             let text = match setting.name {
-                "upstream" => values::without_password(whole),
+                "upstream" => url::without_password(whole),
                 _ if setting.secret && !whole.is_empty() => "(not shown)".to_owned(),
                 _ => whole.clone(),
             };
@@ -271,7 +305,11 @@ impl Texts {
     fn read<T: Value>(&self, name: &'static str) -> anyhow::Result<T> {
         let (text, source) = self.0.get(name).context("a setting without a default")?;
         T::read(text).with_context(|| {
-            let shown = if T::SECRET { "its value" } else { text.as_str() };
+            let shown = match name {
+                _ if T::SECRET => "its value".to_owned(),
+                "upstream" => url::without_password(text),
+                _ => text.clone(),
+            };
             format!("{name} ({source}): {shown:?} is not {}", T::TAKES)
         })
     }
@@ -336,7 +374,8 @@ mod tests {
                 texts.set(name, (*value).into(), Source::Flag)?;
             }
             let config = Config::from_texts(&texts)?;
-            Ok(format!("{} {} {}", config.listen, config.redis_host, config.workers))
+            let listen = config.listen.map_or("off".to_owned(), |address| address.to_string());
+            Ok(format!("{listen} {} {}", config.redis_host, config.workers))
         };
         assert_eq!(load().unwrap_or_else(|error| format!("{error:#}")), expect);
     }
@@ -377,8 +416,8 @@ mod tests {
             "upstream = \"http://x\"",
             &[],
             &[],
-            "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database] or `embedded`: \
-             the scheme is http, not redis",
+            "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
+             TLS, unix:///path[?db=N], or `embedded`: the scheme is http, not redis, rediss or unix",
         );
     }
 }

@@ -1,10 +1,10 @@
 //! Bellwether: a Redis sidecar whose caching rules are WebAssembly components.
 //!
 //! The way of a command, each step one module:
-//! [`server`] accepts a client and hands it to a [`worker`]; the [`session`] reads what is there and [`resp`] finds the
-//! commands in it; [`command`] says what each is and where its keys stand; [`namespace`] says which rule a key is
-//! under; [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided along a lane of [`upstream`],
-//! whose replies come back to the session.
+//! [`server`] accepts a client that came over [`listen`] and hands it to a [`worker`]; the [`session`] reads what is
+//! there and [`resp`] finds the commands in it; [`command`] says what each is and where its keys stand; [`namespace`]
+//! says which rule a key is under; [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided
+//! along a lane of [`upstream`], whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
 //! [`retime`] decides anew about keys that are there already, [`admin`] and [`metrics`] tell how it goes, [`cli`] is
@@ -15,6 +15,8 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod files;
+pub mod listen;
 pub mod metrics;
 pub mod namespace;
 pub mod near;
@@ -25,5 +27,7 @@ pub mod resp;
 pub mod retime;
 pub mod server;
 pub mod session;
+pub mod tls;
 pub mod upstream;
+pub mod users;
 pub mod worker;

@@ -1,25 +1,29 @@
 //! The process: waits for the server, starts the workers, accepts clients, drains when it is told to.
 
+mod route;
+
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use route::route;
+
 use crate::admin::{self, Status};
 use crate::clock::Clock;
-use crate::config::{Config, LossChoice, Upstream};
+use crate::config::Config;
+use crate::files::{self, Watch};
+use crate::listen::{Arrival, Listeners, Place};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::reload::Reloader;
 use crate::retime::{self, Sweeping};
 use crate::session::Clients;
-use crate::upstream::embedded::EmbeddedStore;
-use crate::upstream::{BackOff, Control, Loss, Route, ServerFacts, Target, UpstreamState};
+use crate::tls;
+use crate::upstream::{Control, Route, ServerFacts, Target};
+use crate::users::Users;
 use crate::worker::{Order, Setup, Worker};
 
 /// What the process is started with.
@@ -36,8 +40,8 @@ pub struct Start {
     pub greeting: Box<Greeting>,
 }
 
-/// Says on which address the sidecar listens.
-pub type Greeting = dyn FnOnce(SocketAddr, &mut dyn Write) -> std::io::Result<()>;
+/// Says where the sidecar listens.
+pub type Greeting = dyn FnOnce(&[Place], &mut dyn Write) -> std::io::Result<()>;
 
 /// Workers, and what has been asked of them.
 struct Crew {
@@ -67,6 +71,14 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let Start { config, clock, system_clock, mut reloader, greeting } = start;
     let metrics = reloader.metrics();
+    // Before the policies are compiled: a mistake in the settings is told at once.
+    let (route, db, password) = route(&config, clock)?;
+    let door = route::door(&config)?;
+    let users = Users::new(config.users_file.clone(), password.as_deref())?;
+    let clients = Arc::<Clients>::default();
+    // From now on: a certificate that is missing may be what the server is waited for.
+    let watches = watches(&route.target, door.clone(), &users, &clients);
+    let watched = files::watch(watches, Duration::from_millis(config.files_poll_ms.max(1)))?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async {
@@ -76,7 +88,6 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stop);
-    let (route, db, password) = route(&config, clock)?;
     let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), reloader.last_refusal());
     if let Some(address) = config.admin_listen {
         let address = admin::start(address, Arc::clone(&status)).await?;
@@ -88,20 +99,18 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         _ = &mut stop => return Ok(()),
     };
     // Clients find a closed door until the server has answered, rather than one that opens and shuts.
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr()?;
+    let listeners = Listeners::bind(&config, door).await?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let setup = Setup {
-        password,
+        users,
         clock,
         route,
         workers: if config.workers == 0 { cores } else { config.workers },
         facts: Arc::new(facts),
         metrics: Arc::clone(&metrics),
-        clients: Arc::default(),
+        clients,
         current,
         config: Arc::clone(&config),
     };
@@ -109,15 +118,15 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let crew = Crew::start(setup)?;
     status.listening(crew.clients.clone());
     let watching = reloader.watch(published)?;
-    greeting(address, out)?;
+    greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
-        () = crew.accept(&listener) => "the listener failed",
+        () = crew.accept(&listeners) => "the listener failed",
         () = crew.follow(server) => "the server is not followed",
         reason = &mut stop => reason,
     };
     status.draining();
-    drop(listener);
-    drop((watching, sweeping));
+    drop(listeners);
+    drop((watching, watched, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())
@@ -141,11 +150,11 @@ impl Crew {
         Ok(Self { workers, clients, metrics, clients_max: config.clients_max, clock })
     }
 
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listeners: &Listeners) {
         loop {
-            match listener.accept().await {
-                Ok((socket, peer)) => {
-                    if let Err(error) = self.take(socket, peer) {
+            match listeners.accept().await {
+                Ok(arrival) => {
+                    if let Err(error) = self.take(arrival) {
                         tracing::debug!(%error, "a client was gone before it could be served");
                     }
                 }
@@ -181,19 +190,17 @@ impl Crew {
         }
     }
 
-    fn take(&self, socket: tokio::net::TcpStream, peer: SocketAddr) -> std::io::Result<()> {
+    fn take(&self, arrival: Arrival) -> std::io::Result<()> {
+        let Arrival { incoming, peer, local } = arrival;
         if self.clients.count() >= self.clients_max {
             self.metrics.clients_refused.add(0, 1);
-            socket.try_write(b"-ERR max number of clients reached\r\n")?;
-            return Ok(());
+            return incoming.say(b"-ERR max number of clients reached\r\n");
         }
-        socket.set_nodelay(true)?;
-        let local = socket.local_addr()?;
         let least = self.workers.iter().enumerate().min_by_key(|(_, worker)| worker.sessions());
         if let Some((index, worker)) = least {
-            let client = self.clients.add(peer.to_string(), local.to_string(), index, self.clock.now());
+            let client = self.clients.add(peer, local, index, self.clock.now());
             self.metrics.clients_accepted.add(index, 1);
-            worker.order(Order::Serve(socket.into_std()?, client));
+            worker.order(Order::Serve(incoming, client));
         }
         Ok(())
     }
@@ -234,68 +241,35 @@ fn sweep(
     Sweeping::start(retime::Start { route, clock, metrics, current, keys_per_second_max }).map(Some)
 }
 
-/// The way to the server, the database of clients that select none, and the password that clients must give.
-///
-/// # Errors
-/// There is no thread for the embedded store.
-pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Option<String>)> {
-    let (target, db, user, password) = match &config.upstream {
-        Some(Upstream::Embedded) => {
-            let store =
-                EmbeddedStore::start(Arc::new(move || clock.now())).context("cannot start the embedded store")?;
-            (Target::Embedded(store), 0, None, None)
-        }
-        Some(Upstream::Redis { host, port, db, user, password }) => {
-            (Target::Tcp { host: host.clone(), port: *port }, *db, user.clone(), password.clone())
-        }
-        None => {
-            let target = Target::Tcp { host: config.redis_host.clone(), port: config.redis_port };
-            (target, config.redis_db, config.redis_user.clone(), config.redis_password.clone())
-        }
+/// The files that are taken up as they change.
+fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &Arc<Clients>) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    if let Target::Tls { tls, .. } = target {
+        let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
+        watches.push(Watch { what, paths, take_up: Box::new(move || tls.read_again()) });
+    }
+    if let Some(door) = door {
+        let (what, paths) = ("the listen_tls_… files", door.paths());
+        watches.push(Watch { what, paths, take_up: Box::new(move || door.read_again()) });
+    }
+    let (paths, users, clients) = (users.paths(), users.clone(), Arc::clone(clients));
+    let take_up = move || {
+        users.read_again()?;
+        // Who was taken out does not stay in.
+        clients.end_users(|user| !users.has(user));
+        Ok(())
     };
-    let password = password.map(|password| password.reveal().to_owned());
-    let client_password = match &config.client_password {
-        None => password.clone(),
-        Some(own) if own.reveal() == "none" => None,
-        Some(own) => Some(own.reveal().to_owned()),
-    };
-    let route = Route {
-        target,
-        user,
-        password,
-        connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
-        back_off: BackOff {
-            first: Duration::from_millis(config.upstream_back_off_ms_first),
-            max: Duration::from_millis(config.upstream_back_off_ms_max),
-            seed: u64::from(std::process::id()),
-        },
-        loss: match config.on_upstream_lost {
-            LossChoice::Close => Loss::Close,
-            LossChoice::Error => Loss::Error,
-        },
-        lane_bytes_max: config.lane_bytes_max,
-        idle_lanes_max: config.idle_lanes_max,
-        state: Arc::new(UpstreamState::default()),
-        versions: Arc::default(),
-    };
-    Ok((route, db, client_password))
+    watches.push(Watch { what: "the users_file", paths, take_up: Box::new(take_up) });
+    watches
 }
 
 /// Asks the server about itself until it answers.
 async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> ServerFacts {
-    /// A clock further off than this makes instants wrong enough to be told.
-    const SKEW_MS_MAX: i64 = 1_000;
     let mut attempt = 0;
     loop {
         match Control::new(route).facts(db, system_clock).await {
             Ok(facts) => {
-                if facts.skew_ms.abs() > SKEW_MS_MAX {
-                    let skew_ms = facts.skew_ms;
-                    tracing::warn!(
-                        skew_ms,
-                        "the server's clock differs from ours; lifetimes that end at an instant do too"
-                    );
-                }
+                note_skew(&facts);
                 tracing::info!(server = %route.target, version = %facts.version, "the server answers");
                 return facts;
             }
@@ -305,5 +279,15 @@ async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> S
                 attempt += 1;
             }
         }
+    }
+}
+
+/// Warns of a server whose clock is far from ours.
+fn note_skew(facts: &ServerFacts) {
+    /// A clock further off than this makes instants wrong enough to be told.
+    const SKEW_MS_MAX: i64 = 1_000;
+    let skew_ms = facts.skew_ms;
+    if skew_ms.abs() > SKEW_MS_MAX {
+        tracing::warn!(skew_ms, "the server's clock differs from ours; lifetimes that end at an instant do too");
     }
 }

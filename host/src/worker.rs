@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -19,16 +18,17 @@ use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Client, Clients, Shared};
+use crate::session::{self, Client, Clients, Incoming, Shared};
 use crate::upstream::{Fate, Lanes, PING_EVERY, Route, ServerFacts};
+use crate::users::Users;
 
 /// What all workers are given.
 #[derive(Clone)]
 pub struct Setup {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The password that clients must give.
-    pub password: Option<String>,
+    /// Who may use the sidecar.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// The way to the server.
@@ -57,7 +57,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub enum Order {
     /// Serve this client.
-    Serve(std::net::TcpStream, Arc<Client>),
+    Serve(Incoming, Arc<Client>),
     /// End this client.
     Kill(u64),
     /// The server has these commands now.
@@ -117,14 +117,9 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Serve(socket, client)) => match TcpStream::from_std(socket) {
-                    Ok(socket) => drop(sessions.spawn_local(session::serve(Rc::clone(&shared), socket, client))),
-                    Err(error) => {
-                        tracing::warn!(%error, "could not serve a client");
-                        shared.clients.remove(client.id);
-                        counted.fetch_sub(1, Ordering::Relaxed);
-                    }
-                },
+                Some(Order::Serve(incoming, client)) => {
+                    drop(sessions.spawn_local(session::serve(Rc::clone(&shared), incoming, client)));
+                }
                 Some(Order::Kill(id)) => {
                     if let Some(outbox) = shared.outboxes.borrow().get(&id) {
                         outbox.end(Fate::Closed);
@@ -155,7 +150,7 @@ fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
 }
 
 fn shared(worker: usize, setup: Setup) -> Shared {
-    let Setup { config, password, clock, mut route, workers, facts, metrics, clients, mut current } = setup;
+    let Setup { config, users, clock, mut route, workers, facts, metrics, clients, mut current } = setup;
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
     let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
@@ -165,7 +160,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
     Shared {
         worker,
         config,
-        password,
+        users,
         clock,
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,

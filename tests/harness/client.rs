@@ -2,15 +2,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bellwether::resp::reply::Splitter;
 
 use super::process::PATIENCE;
+use super::wire::Wire;
 
 /// A connection.
 pub struct Client {
-    socket: TcpStream,
+    socket: Wire,
     bytes: Vec<u8>,
 }
 
@@ -28,7 +31,17 @@ impl Client {
     pub fn connect(port: u16) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::over(Wire::Tcp(socket))
+    }
+
+    /// Connects to a unix socket.
+    pub fn connect_unix(path: &Path) -> Self {
+        Self::over(Wire::Unix(UnixStream::connect(path).unwrap()))
+    }
+
+    /// Speaks over what is connected.
+    pub fn over(socket: Wire) -> Self {
+        socket.set_read_timeout(PATIENCE);
         Self { socket, bytes: Vec::new() }
     }
 
@@ -76,7 +89,7 @@ impl Client {
     /// Says that nothing more is sent, and gives all that still comes.
     pub fn rest(&mut self) -> Vec<u8> {
         // Closed already is just as well.
-        drop(self.socket.shutdown(std::net::Shutdown::Write));
+        drop(self.socket.end_writing());
         while self.read() == Ok(()) {}
         std::mem::take(&mut self.bytes)
     }
@@ -115,10 +128,9 @@ impl Client {
 
     /// Whether nothing arrives for a moment.
     pub fn is_silent(&mut self, time: Duration) -> bool {
-        self.socket.set_read_timeout(Some(time)).unwrap();
-        let late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-        let silent = self.bytes.is_empty() && self.socket.peek(&mut [0]).is_err_and(|error| late(&error));
-        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.socket.set_read_timeout(time);
+        let silent = self.bytes.is_empty() && self.read() == Err(Ending::Nothing);
+        self.socket.set_read_timeout(PATIENCE);
         silent
     }
 }

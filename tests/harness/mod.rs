@@ -11,6 +11,7 @@ mod redis;
 pub mod scripted;
 mod sidecar;
 pub mod transcript;
+pub mod wire;
 
 pub use client::{Client, encoded};
 pub use policies::folder;

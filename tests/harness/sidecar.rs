@@ -47,7 +47,10 @@ impl Sidecar {
     /// Any verb that serves, without waiting until it does.
     pub fn begin(verb: &str, flags: &[&str], variables: &[(&str, &str)]) -> Process {
         let mut command = bellwether();
-        command.arg(verb).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(flags);
+        command.arg(verb).args(["--admin-listen", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         Process::start(command.envs(variables.iter().copied()))
     }
 

@@ -1,11 +1,11 @@
 //! `bellwether serve` and `bellwether dev`: the sidecar itself.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use super::{Call, Verb, start_log};
 use crate::config::Upstream;
+use crate::listen::Place;
 use crate::server::{self, Start};
 
 pub(super) const SERVE: Verb = Verb {
@@ -35,17 +35,23 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let reloader = call.reloader()?;
     let embedded = call.config.upstream == Some(Upstream::Embedded);
     let folder = reloader.folder().map(|folder| folder.display().to_string());
-    let greeting = move |address: SocketAddr, out: &mut dyn Write| {
-        writeln!(out, "bellwether listens on {address}")?;
+    let greeting = move |places: &[Place], out: &mut dyn Write| {
+        places.iter().try_for_each(|place| writeln!(out, "bellwether listens on {place}"))?;
         if embedded {
             writeln!(out, "It runs on the embedded store: for trying, tests and laptops. Nothing survives its end.")?;
         }
         if let Some(folder) = folder {
             writeln!(out, "Policies in {folder}/ are taken up as they change.")?;
         }
-        let port = address.port();
-        writeln!(out, "Now type:  redis-cli -p {port} SET fyntrix:general:quote:RELIANCE '{{\"price\":2950}}'")?;
-        writeln!(out, "and then:  redis-cli -p {port} TTL fyntrix:general:quote:RELIANCE")?;
+        if let Some(first) = places.first() {
+            let at = match first {
+                Place::Tcp(address) => format!("-p {}", address.port()),
+                Place::Tls(address) => format!("--tls -p {}", address.port()),
+                Place::Unix(path) => format!("-s {}", path.display()),
+            };
+            writeln!(out, "Now type:  redis-cli {at} SET fyntrix:general:quote:RELIANCE '{{\"price\":2950}}'")?;
+            writeln!(out, "and then:  redis-cli {at} TTL fyntrix:general:quote:RELIANCE")?;
+        }
         out.flush()
     };
     let Call { config, clock, system_clock, .. } = call;

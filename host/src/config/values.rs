@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 /// A setting's type.
 pub trait Value: Sized {
@@ -28,10 +28,8 @@ pub enum Upstream {
     Embedded,
     /// A Redis server.
     Redis {
-        /// Host name or address.
-        host: String,
-        /// Port.
-        port: u16,
+        /// Where it listens.
+        address: Address,
         /// Database.
         db: u32,
         /// User.
@@ -40,6 +38,31 @@ pub enum Upstream {
         password: Option<Secret>,
     },
 }
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// On the network.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// On the network, encrypted.
+    Tls {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// On a socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Who may use a file: the nine permission bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,6 +93,15 @@ pub enum LossChoice {
     Error,
 }
 
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They must.
+    Required,
+    /// They may; one that is shown must be good.
+    Optional,
+}
+
 /// What happens to a key that no policy decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyChoice {
@@ -82,6 +114,10 @@ pub enum KeyChoice {
 // === impl Secret ===
 
 impl Secret {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text itself.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -127,7 +163,9 @@ macro_rules! choices {
 }
 
 choices!(LogFormat, "`text` or `json`", "text" => Self::Text, "json" => Self::Json);
+choices!(bool, "`on` or `off`", "on" => true, "off" => false);
 choices!(LossChoice, "`close` or `error`", "close" => Self::Close, "error" => Self::Error);
+choices!(ClientCertificates, "`required` or `optional`", "required" => Self::Required, "optional" => Self::Optional);
 choices!(KeyChoice, "`forward` or `refuse`", "forward" => Self::Forward, "refuse" => Self::Refuse);
 
 impl Value for String {
@@ -164,19 +202,23 @@ impl Value for Option<PathBuf> {
     }
 }
 
-impl Value for SocketAddr {
-    const TAKES: &'static str = "an address and a port, such as 127.0.0.1:6380";
+impl Value for Option<SocketAddr> {
+    const TAKES: &'static str = "an address and a port, such as 127.0.0.1:6380, or `off`";
 
     fn read(text: &str) -> anyhow::Result<Self> {
-        Ok(text.parse()?)
+        if text == "off" { Ok(None) } else { Ok(Some(text.parse()?)) }
     }
 }
 
-impl Value for Option<SocketAddr> {
-    const TAKES: &'static str = "an address and a port, such as 127.0.0.1:9180, or `off`";
+impl Value for Option<FileMode> {
+    const TAKES: &'static str = "an octal mode of three digits, such as 770";
 
     fn read(text: &str) -> anyhow::Result<Self> {
-        if text == "off" { Ok(None) } else { SocketAddr::read(text).map(Some) }
+        if text.is_empty() {
+            return Ok(None);
+        }
+        ensure!(text.len() == 3, "it has {} digits", text.len());
+        Ok(Some(FileMode(u32::from_str_radix(text, 8)?)))
     }
 }
 
@@ -191,92 +233,14 @@ impl Value for ClockOffset {
 }
 
 impl Value for Option<Upstream> {
-    const TAKES: &'static str = "redis://[user[:password]@]host[:port][/database] or `embedded`";
+    const TAKES: &'static str = "redis://[user[:password]@]host[:port][/database], rediss://… for TLS, \
+                                 unix:///path[?db=N], or `embedded`";
 
     fn read(text: &str) -> anyhow::Result<Self> {
         match text {
             "" => Ok(None),
             "embedded" => Ok(Some(Upstream::Embedded)),
-            url => redis_url(url).map(Some),
+            url => super::url::read(url).map(Some),
         }
-    }
-}
-
-fn redis_url(text: &str) -> anyhow::Result<Upstream> {
-    let (scheme, rest) = text.split_once("://").context("it has no scheme")?;
-    ensure!(scheme != "rediss", "TLS is not there yet; use redis:// over a private network");
-    ensure!(scheme == "redis", "the scheme is {scheme}, not redis");
-    let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
-    let (address, db) = rest.split_once('/').unwrap_or((rest, ""));
-    // An address of version 6 stands in brackets.
-    let (host, port) = match address.strip_prefix('[').and_then(|address| address.split_once(']')) {
-        Some((host, port)) => (host, port.strip_prefix(':')),
-        None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
-    };
-    ensure!(!host.is_empty(), "it names no host");
-    let port = port.map_or(Ok(6379), str::parse).context("the port")?;
-    let db = if db.is_empty() { 0 } else { db.parse().context("the database")? };
-    let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-        None => (None, None),
-        Some((user, password)) => (Some(percent_decoded(user)?), Some(percent_decoded(password)?)),
-    };
-    Ok(Upstream::Redis {
-        host: host.to_owned(),
-        port,
-        db,
-        user: user.filter(|user| !user.is_empty()),
-        password: password.filter(|password| !password.is_empty()).map(Secret),
-    })
-}
-
-fn percent_decoded(text: &str) -> anyhow::Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits =
-            rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).context("a % without its digits")?;
-        bytes.push(u8::from_str_radix(digits, 16).context("a % without its digits")?);
-        rest = rest.get(2..).unwrap_or_default();
-    }
-    Ok(String::from_utf8(bytes)?)
-}
-
-/// A URL without its password.
-pub(super) fn without_password(url: &str) -> String {
-    match url.rsplit_once('@').and_then(|(head, tail)| Some((head.split_once("://")?, tail))) {
-        Some(((scheme, login), tail)) => {
-            let user = login.split_once(':').map_or(login, |(user, _)| user);
-            format!("{scheme}://{user}:(not shown)@{tail}")
-        }
-        None => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Secret, Upstream, Value};
-
-    #[test]
-    fn upstreams() {
-        let check = |text: &str, host: &str, port: u16, db: u32, user: Option<&str>, password: Option<&str>| {
-            let expect = Upstream::Redis {
-                host: host.into(),
-                port,
-                db,
-                user: user.map(Into::into),
-                password: password.map(|password| Secret(password.into())),
-            };
-            assert_eq!(Option::<Upstream>::read(text).unwrap(), Some(expect), "{text}");
-        };
-        check("redis://a", "a", 6379, 0, None, None);
-        check("redis://a:1/3", "a", 1, 3, None, None);
-        check("redis://:p%40w@a:1", "a", 1, 0, None, Some("p@w"));
-        check("redis://u:p@[::1]:7/1", "::1", 7, 1, Some("u"), Some("p"));
-        assert_eq!(Option::<Upstream>::read("embedded").unwrap(), Some(Upstream::Embedded));
     }
 }

@@ -18,6 +18,7 @@ pub struct Client {
     /// The worker it is with.
     pub worker: usize,
     name: Mutex<String>,
+    user: Mutex<Option<Arc<str>>>,
 }
 
 /// Every client of the process.
@@ -42,15 +43,26 @@ impl Client {
         name.clone_into(&mut self.name.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The user it has authenticated as. None: it has not.
+    pub fn user(&self) -> Option<Arc<str>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says who it is from now on.
+    pub fn set_user(&self, user: Option<Arc<str>>) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user;
+    }
+
     /// Its line in CLIENT LIST, with the fields that mean something here.
     pub fn line(&self, now: i64) -> String {
         let age = now.saturating_sub(self.since).max(0) / 1000;
         format!(
-            "id={} addr={} laddr={} fd=0 name={} age={age} idle=0 flags=N db=0 user=default worker={}\n",
+            "id={} addr={} laddr={} fd=0 name={} age={age} idle=0 flags=N db=0 user={} worker={}\n",
             self.id,
             self.peer,
             self.local,
             self.name(),
+            self.user().as_deref().unwrap_or("default"),
             self.worker
         )
     }
@@ -62,7 +74,8 @@ impl Clients {
     /// Takes in a client.
     pub fn add(&self, peer: String, local: String, worker: usize, now: i64) -> Arc<Client> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client { id, peer, local, since: now, worker, name: Mutex::default() });
+        let client =
+            Arc::new(Client { id, peer, local, since: now, worker, name: Mutex::default(), user: Mutex::default() });
         self.all.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&client));
         client
     }
@@ -87,6 +100,11 @@ impl Clients {
     pub fn on_kill(&self, kill: impl Fn(usize, u64) + Send + Sync + 'static) {
         // A second one would be a second server in one process, which there is not.
         drop(self.kill.set(Box::new(kill)));
+    }
+
+    /// Ends the clients of users that are no more.
+    pub fn end_users(&self, is_gone: impl Fn(&str) -> bool) {
+        self.kill(|client| client.user().is_some_and(|user| is_gone(&user)));
     }
 
     /// Ends the clients that `which` picks: how many.

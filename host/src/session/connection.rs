@@ -1,8 +1,9 @@
 //! Commands about the connection itself: answered here, since the connections behind the sidecar are not the client's.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::{Client, Flow, Muted, Session};
+use super::{Client, Flow, Muted, Session, Shared};
 use crate::command::{Command, Kind, Row};
 use crate::resp::{Protocol, parse_integer, write};
 use crate::upstream::Expect;
@@ -10,6 +11,13 @@ use crate::upstream::Expect;
 /// What clients may send before they have given the password.
 pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
     row.is_some_and(|row| row.kind == Kind::Session && ["auth", "hello", "quit", "reset"].contains(&&*row.name))
+}
+
+/// Makes a new client the default user, if that needs no password: whether it is authenticated so.
+pub(super) fn greeted(shared: &Shared, client: &Client) -> bool {
+    let is_let_in = shared.users.need_no_password();
+    client.set_user(is_let_in.then(|| "default".into()));
+    is_let_in
 }
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -69,7 +77,7 @@ impl Session {
                 return;
             }
         };
-        if self.shared.password.is_none() && command.args.len() == 2 {
+        if self.shared.users.need_no_password() && command.args.len() == 2 {
             self.answer(|out, _| write::error(out, NO_PASSWORD));
         } else if self.authenticate(user, password) {
             self.answer(|out, _| write::simple(out, "OK"));
@@ -79,10 +87,11 @@ impl Session {
     }
 
     fn authenticate(&mut self, user: &[u8], password: &[u8]) -> bool {
-        let right = user == b"default"
-            && self.shared.password.as_ref().is_none_or(|expect| same_text(expect.as_bytes(), password));
-        self.authenticated |= right;
-        right
+        let Some(user) = self.shared.users.authenticate(user, password) else { return false };
+        self.client.set_user(Some(Arc::clone(&user)));
+        // Asked once more: whoever takes a user out looks for its clients afterwards, and finds this one or is found.
+        self.authenticated = self.shared.users.has(&user);
+        self.authenticated
     }
 
     fn hello(&mut self, command: &Command<'_>) -> Flow {
@@ -200,7 +209,7 @@ impl Session {
         self.give_up_held();
         self.protocol = Protocol::Resp2;
         self.db = self.shared.facts.db;
-        self.authenticated = self.shared.password.is_none();
+        self.authenticated = greeted(&self.shared, &self.client);
         self.muted = Muted::No;
         self.client.set_name("");
         self.answer(|out, _| write::simple(out, "RESET"));
@@ -359,10 +368,4 @@ fn is_set_info(command: &Command<'_>) -> bool {
         command.args.len() == count && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     };
     is("SETINFO", 4) || is("NO-TOUCH", 3)
-}
-
-/// Compares in a time that does not tell how much was right.
-fn same_text(expect: &[u8], given: &[u8]) -> bool {
-    let differing = expect.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
-    expect.len() == given.len() && differing == 0
 }

@@ -5,6 +5,7 @@ mod clients;
 mod connection;
 mod held;
 mod near;
+mod socket;
 mod transaction;
 
 use std::cell::{Cell, RefCell};
@@ -18,12 +19,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rustc_hash::FxHashMap;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 pub use clients::{Client, Clients};
 use held::{Held, Waiting};
+pub use socket::Incoming;
+use socket::Socket;
 
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Row, Table};
@@ -36,6 +38,7 @@ use crate::proxy::near::touched;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
 use crate::upstream::{Expect, Fate, Lanes, Outbox, ServerFacts};
+use crate::users::Users;
 
 /// What the sessions of one worker share.
 pub struct Shared {
@@ -43,8 +46,8 @@ pub struct Shared {
     pub worker: usize,
     /// The configuration.
     pub config: Arc<Config>,
-    /// The password that clients must give.
-    pub password: Option<String>,
+    /// Who may use the sidecar.
+    pub users: Users,
     /// The clock.
     pub clock: Clock,
     /// The worker's lanes.
@@ -72,7 +75,7 @@ pub struct Shared {
 /// One client connection.
 struct Session {
     shared: Rc<Shared>,
-    socket: TcpStream,
+    socket: Socket,
     client: Arc<Client>,
     /// Bytes that have been read and not been taken.
     inbox: BytesMut,
@@ -122,15 +125,36 @@ const INPUT_HELD_BYTES: usize = 64 * 1024;
 const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// Serves a client until it leaves, or the sidecar drains.
-pub async fn serve(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) {
+pub async fn serve(shared: Rc<Shared>, incoming: Incoming, client: Arc<Client>) {
     let id = client.id;
-    let mut session = Session::new(Rc::clone(&shared), socket, client);
-    shared.outboxes.borrow_mut().insert(id, Rc::clone(&session.outbox));
-    std::future::poll_fn(|cx| session.poll(cx)).await;
-    session.outbox.end(Fate::Closed);
+    let outbox = Rc::new(Outbox::new(shared.config.client_output_bytes_max));
+    shared.outboxes.borrow_mut().insert(id, Rc::clone(&outbox));
+    match open(&shared, &outbox, incoming).await {
+        Ok(socket) => {
+            let mut session = Session::new(Rc::clone(&shared), socket, Rc::clone(&outbox), client);
+            std::future::poll_fn(|cx| session.poll(cx)).await;
+            session.socket.close().await;
+        }
+        Err(error) => tracing::debug!(peer = client.peer, %error, "a client did not get in"),
+    }
+    outbox.end(Fate::Closed);
     shared.outboxes.borrow_mut().remove(&id);
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
+}
+
+/// Takes a client's connection over. One that is ended meanwhile, or takes too long, does not get in.
+async fn open(shared: &Shared, outbox: &Outbox, incoming: Incoming) -> std::io::Result<Socket> {
+    let time_max = Duration::from_millis(shared.config.listen_tls_handshake_ms_max);
+    let mut opening = pin!(tokio::time::timeout(time_max, Socket::open(incoming)));
+    std::future::poll_fn(|cx| {
+        outbox.register(cx.waker());
+        if shared.draining.get() || outbox.fate() != Fate::Alive {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+        }
+        opening.as_mut().poll(cx).map(|opened| opened.map_err(|_| std::io::ErrorKind::TimedOut)?)
+    })
+    .await
 }
 
 // === impl Shared ===
@@ -150,18 +174,18 @@ impl Shared {
 // === impl Session ===
 
 impl Session {
-    fn new(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) -> Self {
+    fn new(shared: Rc<Shared>, socket: Socket, outbox: Rc<Outbox>, client: Arc<Client>) -> Self {
         let config = &shared.config;
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
         Self {
             socket,
-            client,
             inbox: BytesMut::new(),
             scanner: Scanner::new(limits(config)),
-            outbox: Rc::new(Outbox::new(config.client_output_bytes_max)),
+            outbox,
             protocol: Protocol::Resp2,
             db: shared.facts.db,
-            authenticated: shared.password.is_none(),
+            authenticated: connection::greeted(&shared, &client),
+            client,
             muted: Muted::No,
             held: Held::default(),
             idle,
@@ -182,7 +206,8 @@ impl Session {
                 self.take_commands();
             }
             let written = self.poll_write(cx);
-            if self.outbox.fate() != Fate::Alive || written == Poll::Ready(false) || self.is_over() {
+            let gone = self.outbox.fate() != Fate::Alive || written == Poll::Ready(false);
+            if gone || (written.is_ready() && self.is_over()) {
                 return Poll::Ready(());
             }
             // More can be taken now that the client has read.
@@ -259,7 +284,8 @@ impl Session {
             if bytes.capacity() > BUFFER_KEPT_BYTES {
                 *bytes = BytesMut::new();
             }
-            Poll::Ready(true)
+            // Nothing for a plain socket; an encrypted one may hold bytes back.
+            Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
         })
     }
 

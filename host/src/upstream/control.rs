@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use redis::IntoConnectionInfo;
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
 
 use super::{Route, Target, reported};
 use crate::command::Table;
@@ -33,6 +34,8 @@ pub struct Control<'a> {
 
 /// PEXPIRE … NX, which TTLs of hashes, lists and the like rest on, came with this version.
 const VERSION_MIN: u32 = 7;
+/// How long a server may take to answer the login; one that is busy may take its time.
+const OPENING_MAX: Duration = Duration::from_secs(10);
 const DATABASES_DEFAULT: u32 = 16;
 
 // === impl Control ===
@@ -48,21 +51,20 @@ impl<'a> Control<'a> {
     /// # Errors
     /// The server is not there, refuses us, or is too old.
     pub async fn facts(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
-        let Target::Tcp { host, port } = &self.route.target else {
+        if let Target::Embedded(_) = self.route.target {
             let version = super::embedded::VERSION.to_owned();
             let commands = Arc::new(Table::of_redis().clone());
             return Ok(ServerFacts { version, databases: 1, db, skew_ms: 0, commands });
-        };
-        let asked = self.ask(host, *port, db, now);
+        }
+        let asked = self.ask(db, now);
         // Connecting has a limit of its own; a server that answers nothing must not hold us up for ever.
         tokio::time::timeout(self.route.connect_timeout + Duration::from_secs(5), asked)
             .await
             .context("it does not answer")?
     }
 
-    async fn ask(&self, host: &str, port: u16, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
-        let info = (host, port).into_connection_info()?.set_redis_settings(login(self.route));
-        let mut server = redis::Client::open(info)?.get_multiplexed_async_connection().await?;
+    async fn ask(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
+        let mut server = connect(self.route, 0, AsyncConnectionConfig::new().set_response_timeout(None)).await?;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await.context("INFO")?;
         let version = info_field(&info, "redis_version").context("INFO names no redis_version")?.to_owned();
         let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
@@ -98,8 +100,24 @@ impl<'a> Control<'a> {
     }
 }
 
+/// A connection of the `redis` crate along a route, over the same streams as lanes.
+pub(super) async fn connect(
+    route: &Route,
+    db: u32,
+    config: AsyncConnectionConfig,
+) -> anyhow::Result<MultiplexedConnection> {
+    let stream = route.target.connect(route.connect_timeout).await.context("cannot connect")?;
+    let settings = login(route).set_db(i64::from(db));
+    let opened = MultiplexedConnection::new_with_config(&settings, stream, config);
+    let opened = tokio::time::timeout(route.connect_timeout + OPENING_MAX, opened).await;
+    let (server, driver) = opened.context("it does not answer")?.context("it refuses us")?;
+    // It ends with the connection.
+    drop(tokio::spawn(driver));
+    Ok(server)
+}
+
 /// How the `redis` crate logs in along a route.
-pub(super) fn login(route: &Route) -> redis::RedisConnectionInfo {
+fn login(route: &Route) -> redis::RedisConnectionInfo {
     let mut settings = redis::RedisConnectionInfo::default();
     if let Some(user) = &route.user {
         settings = settings.set_username(user);

@@ -8,7 +8,7 @@ use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 use super::Route;
-use super::control::login;
+use super::control::connect;
 use crate::command::Data;
 
 /// A connection for walking the keys of one database.
@@ -69,14 +69,8 @@ impl Keys {
     /// # Errors
     /// The server is not there, or refuses us.
     pub async fn connect(route: &Route, db: u32) -> anyhow::Result<Self> {
-        let stream = route.target.connect(route.connect_timeout).await.context("cannot connect")?;
-        let settings = login(route).set_db(i64::from(db));
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_MAX));
-        let opened = MultiplexedConnection::new_with_config(&settings, stream, config);
-        let opened = tokio::time::timeout(route.connect_timeout + ANSWER_MAX, opened).await;
-        let (server, driver) = opened.context("it does not answer")?.context("it refuses us")?;
-        // It ends with the connection.
-        drop(tokio::spawn(driver));
+        let server = connect(route, db, config).await?;
         let mut keys = Self { server };
         // For people who look at the server's CLIENT LIST; a server that does not know it is no worse.
         let named: redis::RedisResult<()> =

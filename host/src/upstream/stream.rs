@@ -1,14 +1,17 @@
 //! The byte stream under a lane: a socket to a server, or a pipe to the embedded store.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
 
 use super::embedded::EmbeddedStore;
+use crate::tls;
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -20,6 +23,17 @@ pub enum Target {
         /// Port.
         port: u16,
     },
+    /// A server on the network, encrypted.
+    Tls {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The other end, and what it must show.
+        tls: tls::Client,
+    },
+    /// A server on this machine, on a socket in the file system.
+    Unix(PathBuf),
     /// The store inside this process.
     Embedded(EmbeddedStore),
 }
@@ -28,6 +42,8 @@ pub enum Target {
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<tls::Stream>),
+    Unix(UnixStream),
     Pipe(DuplexStream),
 }
 
@@ -35,29 +51,51 @@ pub(super) enum Stream {
 
 impl Target {
     /// Opens a stream within `timeout`.
+    ///
+    /// # Errors
+    /// There is none to be had; the message says what to do where that is known.
     pub(super) async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
-        match self {
-            Self::Embedded(store) => Ok(Stream::Pipe(store.connect())),
-            Self::Tcp { host, port } => {
-                let connect = TcpStream::connect((host.as_str(), *port));
-                let stream = tokio::time::timeout(timeout, connect).await.map_err(|_| io::ErrorKind::TimedOut)??;
-                stream.set_nodelay(true)?;
-                // A server that vanished without a word is noticed by the kernel, not by a client's own timeout.
-                let keepalive = socket2::TcpKeepalive::new()
-                    .with_time(Duration::from_secs(15))
-                    .with_interval(Duration::from_secs(5))
-                    .with_retries(3);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                Ok(Stream::Tcp(stream))
+        let deadline = Instant::now() + timeout;
+        let connected = timeout_at(deadline, self.connect_plain()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        match (self, connected) {
+            (Self::Tls { tls, .. }, Stream::Tcp(socket)) => {
+                let connected = timeout_at(deadline, tls.connect(socket)).await;
+                // A server that is not spoken to in its own way may wait for the end of what it takes for a command.
+                let silent = "the server does not answer the TLS handshake; if it does not speak TLS on this port, \
+                              name its tls-port, or use redis://";
+                let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, silent))??;
+                Ok(Stream::Tls(Box::new(stream)))
             }
+            (_, stream) => Ok(stream),
         }
     }
+
+    async fn connect_plain(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } => Stream::Tcp(connect_tcp(host, *port).await?),
+            Self::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Self::Embedded(store) => Stream::Pipe(store.connect()),
+        })
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    // A server that vanished without a word is noticed by the kernel, not by a client's own timeout.
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } => write!(out, "{host}:{port}"),
+            Self::Unix(path) => write!(out, "unix://{}", path.display()),
             Self::Embedded(_) => out.write_str("the embedded store"),
         }
     }
@@ -69,6 +107,8 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Pipe(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -78,6 +118,8 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Pipe(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -85,6 +127,8 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Pipe(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -92,6 +136,8 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Pipe(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -1,0 +1,116 @@
+//! The way to the server, and the door for clients that speak TLS, out of the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::clock::Clock;
+use crate::config::{Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
+use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
+use crate::upstream::embedded::EmbeddedStore;
+use crate::upstream::{BackOff, Loss, Route, Target, UpstreamState};
+
+/// The way to the server, the database of clients that select none, and the password that clients must give.
+///
+/// # Errors
+/// There is no thread for the embedded store, or the files of TLS are not what they should be.
+pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Option<String>)> {
+    let (target, db, user, password) = match &config.upstream {
+        Some(Upstream::Embedded) => {
+            let store =
+                EmbeddedStore::start(Arc::new(move || clock.now())).context("cannot start the embedded store")?;
+            (Target::Embedded(store), 0, None, None)
+        }
+        Some(Upstream::Redis { address, db, user, password }) => {
+            (target(address.clone(), config)?, *db, user.clone(), password.clone())
+        }
+        None => {
+            let (host, port) = (config.redis_host.clone(), config.redis_port);
+            let address = if config.redis_tls { Address::Tls { host, port } } else { Address::Tcp { host, port } };
+            (target(address, config)?, config.redis_db, config.redis_user.clone(), config.redis_password.clone())
+        }
+    };
+    let text = |secret: Secret| secret.reveal().to_owned();
+    let password = password.map(text);
+    let client_password = match &config.client_password {
+        None => password.clone(),
+        Some(own) if own.reveal() == "none" => None,
+        Some(own) => Some(own.reveal().to_owned()),
+    };
+    let route = Route {
+        target,
+        user,
+        password,
+        connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
+        back_off: BackOff {
+            first: Duration::from_millis(config.upstream_back_off_ms_first),
+            max: Duration::from_millis(config.upstream_back_off_ms_max),
+            seed: u64::from(std::process::id()),
+        },
+        loss: match config.on_upstream_lost {
+            LossChoice::Close => Loss::Close,
+            LossChoice::Error => Loss::Error,
+        },
+        lane_bytes_max: config.lane_bytes_max,
+        idle_lanes_max: config.idle_lanes_max,
+        state: Arc::new(UpstreamState::default()),
+        versions: Arc::default(),
+    };
+    Ok((route, db, client_password))
+}
+
+/// What clients that speak TLS are let in with. None: there is no such listener.
+///
+/// # Errors
+/// The settings contradict each other, or the files are not what they should be.
+pub(super) fn door(config: &Config) -> anyhow::Result<Option<Server>> {
+    let (certificate, key) = (&config.listen_tls_certificate_file, &config.listen_tls_key_file);
+    let identity = Identity::of("listen_tls", certificate.as_ref(), key.as_ref())?;
+    match (config.listen_tls, identity) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => bail!("listen_tls_certificate_file is set, and listen_tls is off; set the address"),
+        (Some(_), None) => bail!("listen_tls needs listen_tls_certificate_file and listen_tls_key_file"),
+        (Some(_), Some(identity)) => {
+            let anonymous = config.listen_tls_client_certificates == ClientCertificates::Optional;
+            let authorities = config.listen_tls_client_ca_file.clone();
+            Server::new(ServerFiles { identity, authorities, anonymous }).map(Some)
+        }
+    }
+}
+
+fn target(address: Address, config: &Config) -> anyhow::Result<Target> {
+    Ok(match address {
+        Address::Tls { host, port } => {
+            let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
+            let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
+            let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
+            let tls = Client::new(files, config.upstream_tls_server_name.as_ref().unwrap_or(&host))?;
+            Target::Tls { host, port, tls }
+        }
+        Address::Tcp { host, port } => {
+            nothing_of_tls(config)?;
+            Target::Tcp { host, port }
+        }
+        Address::Unix(path) => {
+            nothing_of_tls(config)?;
+            Target::Unix(path)
+        }
+    })
+}
+
+/// Who sets one of these wants no plain text on the wire.
+fn nothing_of_tls(config: &Config) -> anyhow::Result<()> {
+    let settings = [
+        ("upstream_tls_ca_file", config.upstream_tls_ca_file.is_some()),
+        ("upstream_tls_certificate_file", config.upstream_tls_certificate_file.is_some()),
+        ("upstream_tls_key_file", config.upstream_tls_key_file.is_some()),
+        ("upstream_tls_server_name", config.upstream_tls_server_name.is_some()),
+    ];
+    match settings.iter().find(|(_, set)| *set) {
+        None => Ok(()),
+        Some((name, _)) => {
+            bail!("{name} is set, and the way to the server is not TLS; use rediss://, or redis_tls = \"on\"")
+        }
+    }
+}
