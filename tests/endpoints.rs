@@ -6,10 +6,7 @@ mod unix;
 mod upstream_tls;
 mod users;
 
-use std::path::Path;
-use std::process::Output;
-
-use crate::harness::{Client, encoded, run};
+use crate::harness::{Client, Sidecar, encoded};
 
 /// Everything that travels over a connection in another way: a little, much, at once, unasked.
 fn check_traffic(mut connect: impl FnMut() -> Client) {
@@ -46,7 +43,8 @@ fn check_traffic(mut connect: impl FnMut() -> Client) {
 
 /// A `serve` that ends with an error that says `expect`.
 fn check_refused(flags: &[&str], expect: &str) {
-    let output: Output = run(&[&["serve", "--admin-listen", "off"], flags].concat(), Path::new("."));
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && told.contains(expect), "{flags:?}\nexpected {expect}\ngot {told}");
+    let mut process = Sidecar::begin("serve", flags, &[]);
+    let status = process.wait();
+    let told = process.lines().join("\n");
+    assert!(!status.success() && told.contains(expect), "{flags:?}\nexpected {expect}\ngot      {told}");
 }

@@ -15,8 +15,12 @@ pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
 
 /// Makes a new client the default user, if that needs no password: whether it is authenticated so.
 pub(super) fn greeted(shared: &Shared, client: &Client) -> bool {
+    // First who it would be, then whether: whoever takes that user out meanwhile finds this client, or is found.
+    client.set_user(Some("default".into()));
     let is_let_in = shared.users.need_no_password();
-    client.set_user(is_let_in.then(|| "default".into()));
+    if !is_let_in {
+        client.set_user(None);
+    }
     is_let_in
 }
 
