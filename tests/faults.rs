@@ -245,6 +245,8 @@ fn servers_that_refuse() {
         conversation: &[
             ("SET t:a 1", "-OOM "),
             ("HSET t:a f v", "-OOM "),
+            ("SETNX t:a 1", "-OOM "),
+            ("MSET t:a 1 t:b 2", "-OOM "),
             ("GET t:nothing", "$-1"),
             ("MULTI", "+OK"),
             ("SET t:a 1", "-OOM "),
