@@ -135,6 +135,24 @@ fn links_that_are_half_open() {
     }
 }
 
+/// A value that takes longer to send than a dead connection is waited for: the server makes room for more all the time.
+#[test]
+fn links_that_are_slow_to_take() {
+    let (redis, policies) = (Redis::start(), policies());
+    let link = FaultLink::start(redis.port);
+    let sidecar = serve(link.port, &policies, "close");
+    let (mut large, mut small) = (sidecar.client(), sidecar.client());
+    assert_eq!(small.ask("PING"), "+PONG");
+    link.set(Fault::SlowUpload);
+    let value = vec![b'x'; 26_000_000];
+    let sending = std::thread::spawn(move || large.ask_words(&[b"SET", b"large", &value]));
+    poll_until("the value to arrive", || {
+        assert_eq!(small.ask("GET nothing"), "$-1");
+        sending.is_finished()
+    });
+    assert_eq!(sending.join().unwrap(), "+OK");
+}
+
 /// Connections that are dead and do not look it, as behind a balancer that lost its way: the server answers others, so
 /// they are given up, and clients that wait are told.
 #[test]

@@ -39,8 +39,10 @@ struct Shared {
     listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
     /// The command before the next fence has been answered.
     before_fence_answered: Cell<bool>,
-    /// Something has arrived since it was last looked.
+    /// Something has arrived since it was last looked, or the server has made room for more.
     heard: Cell<bool>,
+    /// The server takes nothing more for now.
+    full: Cell<bool>,
     /// A command that may wait at the server has been sent.
     waits: Cell<bool>,
     /// The connection was found dead.
@@ -95,6 +97,7 @@ impl Lane {
             listener: RefCell::default(),
             before_fence_answered: Cell::new(false),
             heard: Cell::new(false),
+            full: Cell::new(false),
             waits: Cell::new(false),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
@@ -390,6 +393,7 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, db: u32, mut stream: Stre
     }
     let mut opened = false;
     shared.dead.set(false);
+    shared.full.set(false);
     let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
     let reason = std::future::poll_fn(|cx| {
         if shared.released.get() {
@@ -441,9 +445,17 @@ fn poll_out(
             return Ok(());
         }
         match Pin::new(&mut *stream).poll_write(cx, unwritten) {
-            Poll::Pending => return Ok(()),
+            Poll::Pending => {
+                shared.full.set(true);
+                return Ok(());
+            }
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(written)) => unwritten.advance(written),
+            Poll::Ready(Ok(written)) => {
+                if shared.full.replace(false) {
+                    shared.heard.set(true);
+                }
+                unwritten.advance(written);
+            }
             Poll::Ready(Err(error)) => return Err(error),
         }
     }
