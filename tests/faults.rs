@@ -28,10 +28,13 @@ fn policies() -> tempfile::TempDir {
 }
 
 fn serve(port: u16, policies: &tempfile::TempDir, choice: &str) -> Sidecar {
-    let upstream = format!("redis://127.0.0.1:{port}");
-    let folder = policies.path().to_str().unwrap();
+    serve_with(&format!("127.0.0.1:{port}"), policies, choice, &["--upstream-back-off-ms-max", "50"])
+}
+
+fn serve_with(upstream: &str, policies: &tempfile::TempDir, choice: &str, more: &[&str]) -> Sidecar {
+    let (upstream, folder) = (format!("redis://{upstream}"), policies.path().to_str().unwrap());
     let flags = ["--upstream", &upstream, "--policy-folder", folder, "--on-upstream-lost", choice, "--workers", "2"];
-    Sidecar::start("serve", &[&flags[..], &["--upstream-back-off-ms-max", "50"]].concat())
+    Sidecar::start("serve", &[&flags[..], more].concat())
 }
 
 /// An error of the sidecar's that says what is known.
@@ -285,6 +288,34 @@ fn servers_that_refuse() {
             ("EXEC", "-EXECABORT "),
         ],
     });
+}
+
+/// A server that ends all connections and takes no new ones for a time: too many clients, or another password.
+#[test]
+fn servers_that_turn_everyone_away() {
+    let policies = policies();
+    let full = ["CONFIG SET maxclients 1", "CLIENT KILL TYPE normal", "CONFIG SET maxclients 10000"];
+    let locked = ["CONFIG SET requirepass other", "CLIENT KILL TYPE normal", "CONFIG SET requirepass s3cret"];
+    for [begin, kill, end] in [full, locked] {
+        for choice in ["close", "error"] {
+            let redis = Redis::start_with(&["--requirepass", "s3cret"]);
+            let upstream = format!(":s3cret@127.0.0.1:{}", redis.port);
+            let flags = ["--client-password", "none", "--upstream-back-off-ms-max", "50"];
+            let sidecar = serve_with(&upstream, &policies, choice, &flags);
+            let load = Load::start(sidecar.port, CLIENTS);
+            load.wait_for_rounds(5);
+            let mut admin = redis.admin();
+            assert_eq!(admin.ask(begin), "+OK");
+            assert!(admin.ask(kill).starts_with(':'));
+            let troubles = load.troubles();
+            poll_until("troubles", || load.troubles() >= troubles + 10);
+            assert_eq!(admin.ask(end), "+OK");
+            load.wait_for_rounds(5);
+            let seen = load.stop();
+            check_losses(begin, choice, &seen);
+            seen.is_all_there(&mut admin);
+        }
+    }
 }
 
 /// CLIENT PAUSE: what the server holds back is late, and still everyone's own; also when it lasts so long that a dead
