@@ -28,10 +28,13 @@ fn policies() -> tempfile::TempDir {
 }
 
 fn serve(port: u16, policies: &tempfile::TempDir, choice: &str) -> Sidecar {
-    let upstream = format!("redis://127.0.0.1:{port}");
-    let folder = policies.path().to_str().unwrap();
+    serve_with(&format!("127.0.0.1:{port}"), policies, choice, &["--upstream-back-off-ms-max", "50"])
+}
+
+fn serve_with(upstream: &str, policies: &tempfile::TempDir, choice: &str, more: &[&str]) -> Sidecar {
+    let (upstream, folder) = (format!("redis://{upstream}"), policies.path().to_str().unwrap());
     let flags = ["--upstream", &upstream, "--policy-folder", folder, "--on-upstream-lost", choice, "--workers", "2"];
-    Sidecar::start("serve", &[&flags[..], &["--upstream-back-off-ms-max", "50"]].concat())
+    Sidecar::start("serve", &[&flags[..], more].concat())
 }
 
 /// An error of the sidecar's that says what is known.
@@ -133,6 +136,24 @@ fn links_that_are_half_open() {
         }
         seen.is_all_there(&mut redis.client());
     }
+}
+
+/// A value that takes longer to send than a dead connection is waited for: the server makes room for more all the time.
+#[test]
+fn links_that_are_slow_to_take() {
+    let (redis, policies) = (Redis::start(), policies());
+    let link = FaultLink::start(redis.port);
+    let sidecar = serve(link.port, &policies, "close");
+    let (mut large, mut small) = (sidecar.client(), sidecar.client());
+    assert_eq!(small.ask("PING"), "+PONG");
+    link.set(Fault::SlowUpload);
+    let value = vec![b'x'; 26_000_000];
+    let sending = std::thread::spawn(move || large.ask_words(&[b"SET", b"large", &value]));
+    poll_until("the value to arrive", || {
+        assert_eq!(small.ask("GET nothing"), "$-1");
+        sending.is_finished()
+    });
+    assert_eq!(sending.join().unwrap(), "+OK");
 }
 
 /// Connections that are dead and do not look it, as behind a balancer that lost its way: the server answers others, so
@@ -245,6 +266,8 @@ fn servers_that_refuse() {
         conversation: &[
             ("SET t:a 1", "-OOM "),
             ("HSET t:a f v", "-OOM "),
+            ("SETNX t:a 1", "-OOM "),
+            ("MSET t:a 1 t:b 2", "-OOM "),
             ("GET t:nothing", "$-1"),
             ("MULTI", "+OK"),
             ("SET t:a 1", "-OOM "),
@@ -265,6 +288,34 @@ fn servers_that_refuse() {
             ("EXEC", "-EXECABORT "),
         ],
     });
+}
+
+/// A server that ends all connections and takes no new ones for a time: too many clients, or another password.
+#[test]
+fn servers_that_turn_everyone_away() {
+    let policies = policies();
+    let full = ["CONFIG SET maxclients 1", "CLIENT KILL TYPE normal", "CONFIG SET maxclients 10000"];
+    let locked = ["CONFIG SET requirepass other", "CLIENT KILL TYPE normal", "CONFIG SET requirepass s3cret"];
+    for [begin, kill, end] in [full, locked] {
+        for choice in ["close", "error"] {
+            let redis = Redis::start_with(&["--requirepass", "s3cret"]);
+            let upstream = format!(":s3cret@127.0.0.1:{}", redis.port);
+            let flags = ["--client-password", "none", "--upstream-back-off-ms-max", "50"];
+            let sidecar = serve_with(&upstream, &policies, choice, &flags);
+            let load = Load::start(sidecar.port, CLIENTS);
+            load.wait_for_rounds(5);
+            let mut admin = redis.admin();
+            assert_eq!(admin.ask(begin), "+OK");
+            assert!(admin.ask(kill).starts_with(':'));
+            let troubles = load.troubles();
+            poll_until("troubles", || load.troubles() >= troubles + 10);
+            assert_eq!(admin.ask(end), "+OK");
+            load.wait_for_rounds(5);
+            let seen = load.stop();
+            check_losses(begin, choice, &seen);
+            seen.is_all_there(&mut admin);
+        }
+    }
 }
 
 /// CLIENT PAUSE: what the server holds back is late, and still everyone's own; also when it lasts so long that a dead

@@ -22,6 +22,8 @@ pub enum Fault {
     Delay(Duration),
     /// They come one at a time.
     Drip,
+    /// They pass, and those of the sidecar pass slowly: 2 MB a second.
+    SlowUpload,
     /// Nothing passes in either direction, and nothing is closed.
     HalfOpen,
     /// The same for ever for the connections that are open; others pass.
@@ -122,6 +124,9 @@ impl Shared {
             if server.write_all(&chunk[..count]).is_err() {
                 break;
             }
+            if fault == Fault::SlowUpload {
+                std::thread::park_timeout(Duration::from_secs_f64(count as f64 / 2e6));
+            }
             let Some(count) = read(&mut server, &mut chunk) else { break };
             if count > 0 && !self.deliver(&mut client, &chunk[..count], &mut spoilt) {
                 return;
@@ -157,7 +162,8 @@ impl Shared {
                 self.strike();
                 return bytes.chunks(1).all(|byte| client.write_all(byte).is_ok());
             }
-            Fault::None | Fault::Garbage(_) | Fault::HalfOpen | Fault::Dead | Fault::Refuse => {}
+            Fault::None | Fault::Garbage(_) | Fault::HalfOpen => {}
+            Fault::SlowUpload | Fault::Dead | Fault::Refuse => {}
         }
         client.write_all(bytes).is_ok()
     }

@@ -106,7 +106,7 @@ impl Load {
 
 impl Shared {
     fn run(&self, number: usize) {
-        let mut worker = Worker { shared: self, number, round: 0, client: Client::connect(self.port) };
+        let mut worker = Worker { shared: self, number, round: 0, client: self.connect(number) };
         while !self.stop.load(Ordering::Relaxed) {
             worker.round += 1;
             // One in three is a transaction.
@@ -115,10 +115,20 @@ impl Shared {
                 Round::Errors => {}
                 Round::Closed => {
                     self.closed.fetch_add(1, Ordering::Relaxed);
-                    worker.client = Client::connect(self.port);
+                    worker.client = self.connect(number);
                 }
             }
         }
+    }
+
+    /// Every other client speaks RESP3. The sidecar answers that itself.
+    fn connect(&self, number: usize) -> Client {
+        let mut client = Client::connect(self.port);
+        if number % 2 == 1 {
+            client.command(&[b"HELLO", b"3"]);
+            assert!(client.reply().starts_with(b"%7\r\n"));
+        }
+        client
     }
 }
 

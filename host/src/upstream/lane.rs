@@ -1,22 +1,19 @@
 //! One connection to the server, used by many sessions or by one: commands go out in one write per batch, replies are
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
+mod connection;
 mod silence;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
-use super::stream::Stream;
 use super::{Loss, Route, near_lane};
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
@@ -45,8 +42,10 @@ struct Shared {
     listener: RefCell<Option<(Rc<Outbox>, Listening)>>,
     /// The command before the next fence has been answered.
     before_fence_answered: Cell<bool>,
-    /// How often something has arrived.
+    /// How often something has arrived, or the server has made room for more.
     heard: Cell<u64>,
+    /// The server takes nothing more for now.
+    full: Cell<bool>,
     /// A command that may wait at the server has been sent.
     waits: Cell<bool>,
     /// The connection was found dead.
@@ -85,9 +84,6 @@ struct Lost {
     sent: bool,
 }
 
-/// How much is read at once.
-const READ_BYTES: usize = 64 * 1024;
-
 // === impl Lane ===
 
 impl Lane {
@@ -113,13 +109,14 @@ impl Lane {
             listener: RefCell::default(),
             before_fence_answered: Cell::new(false),
             heard: Cell::new(0),
+            full: Cell::new(false),
             waits: Cell::new(false),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
-        tokio::task::spawn_local(run(Rc::clone(&shared), Rc::clone(route), shared_lane));
+        tokio::task::spawn_local(connection::run(Rc::clone(&shared), Rc::clone(route), shared_lane));
         Self { shared }
     }
 
@@ -220,6 +217,10 @@ impl Drop for Lane {
 // === impl Shared ===
 
 impl Shared {
+    fn hear(&self) {
+        self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -388,106 +389,5 @@ fn finish(run: &mut Option<(Rc<Outbox>, usize, usize)>, bytes: &[u8], end: usize
         outbox.push(bytes.get(start..end).unwrap_or_default());
         outbox.settle(count);
         outbox.wake();
-    }
-}
-
-/// The life of a lane's connections.
-async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
-    let mut attempt = 0;
-    loop {
-        let lost = match route.target.connect(route.connect_timeout).await {
-            Ok(stream) => {
-                route.state.connected();
-                let lost = serve(&shared, &route, stream).await;
-                route.state.disconnected();
-                // A server that took a command is well again: the next attempt is made at once.
-                attempt = if lost.sent { 0 } else { attempt };
-                lost
-            }
-            Err(error) => Lost { reason: error.to_string(), sent: false },
-        };
-        if shared.released.get() {
-            break;
-        }
-        route.state.ended_by_server();
-        tracing::warn!(target = %route.target, reason = %lost.reason, "lost the server");
-        shared.lose(&lost, &route);
-        if !again {
-            break;
-        }
-        tokio::time::sleep(route.back_off.after(attempt)).await;
-        attempt += 1;
-    }
-    shared.ended.set(true);
-}
-
-/// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, mut stream: Stream) -> Lost {
-    let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
-    let lane = Rc::new(Outbox::new(0));
-    let openings = route.opening(&mut unwritten, shared.protocol, shared.db, shared.near.is_some());
-    for expect in openings.into_iter().rev() {
-        lane.owe(1);
-        let outbox = Rc::clone(&lane);
-        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing });
-    }
-    let mut opened = false;
-    shared.dead.set(false);
-    let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
-    let reason = std::future::poll_fn(|cx| {
-        if shared.released.get() {
-            return Poll::Ready("released".into());
-        }
-        if shared.dead.get() {
-            return Poll::Ready("the connection is not answered, and others are".into());
-        }
-        shared.waker.set(Some(cx.waker().clone()));
-        loop {
-            // Commands wait for the opening: in the wrong database they would do harm.
-            opened |= lane.owed() == 0;
-            if let Err(error) = poll_out(shared, &mut stream, &mut unwritten, opened, cx) {
-                return Poll::Ready(error.to_string());
-            }
-            bytes.reserve(READ_BYTES);
-            match pin!(stream.read_buf(&mut bytes)).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
-                Poll::Ready(Ok(_)) => {
-                    shared.heard.set(shared.heard.get().wrapping_add(1));
-                    if let Err(reason) = shared.replies(&mut bytes, &mut splitter) {
-                        return Poll::Ready(reason);
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
-            }
-        }
-    })
-    .await;
-    watching.abort();
-    Lost { reason, sent: opened }
-}
-
-/// Writes as much as the stream takes.
-fn poll_out(
-    shared: &Shared,
-    stream: &mut Stream,
-    unwritten: &mut BytesMut,
-    opened: bool,
-    cx: &mut Context<'_>,
-) -> io::Result<()> {
-    loop {
-        if unwritten.is_empty() && opened {
-            std::mem::swap(unwritten, &mut *shared.out.borrow_mut());
-            shared.wake_stalled();
-        }
-        if unwritten.is_empty() {
-            return Ok(());
-        }
-        match Pin::new(&mut *stream).poll_write(cx, unwritten) {
-            Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(written)) => unwritten.advance(written),
-            Poll::Ready(Err(error)) => return Err(error),
-        }
     }
 }
