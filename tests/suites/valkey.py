@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 SUITE = "trixie"
@@ -66,31 +68,48 @@ def server(work: Path) -> list[str]:
     return program(work, "valkey-server", "valkey-check-rdb")
 
 
-def run(work: Path, port: int, log: Path, only: str | None) -> dict[str, str]:
-    """Runs the suite unit by unit, so that one that ends in an exception takes nothing else with it."""
+def run(work: Path, serving: Callable[[], AbstractContextManager[int]], log: Path, only: str | None) -> dict[str, str]:
+    """Runs the suite unit by unit. One that ends in an exception takes nothing else with it: the next one has a server
+    of its own."""
     source = work / f"valkey-{VERSION}"
     listed = subprocess.run(["./runtest", "--list-tests"], cwd=source, capture_output=True, text=True, check=True)
+    # The others start servers of their own, of which the sidecar knows nothing.
+    units = [unit for unit in listed.stdout.split() if not unit.startswith(("integration/", "unit/cluster/"))]
+    if only:
+        units = [unit for unit in units if re.search(only, unit)]
     outcomes: dict[str, str] = {}
     with log.open("w") as output:
-        for unit in listed.stdout.split():
-            if unit.startswith("integration/") or unit.startswith("unit/cluster/"):
-                continue
-            words = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--clients", "1", "--durable",
-                     "--timeout", str(UNIT_SECONDS_MAX), "--tags", TAGS, "--single", unit]
-            words += ["--only", only] if only else []
-            ran = subprocess.run(words, cwd=source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, env=os.environ | {"TERM": "dumb"}, check=False)
-            text = re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout.decode(errors="replace"))
-            output.write(f"=== {unit}\n{text}\n")
-            output.flush()
-            for line in text.splitlines():
-                if found := LINE.match(line):
-                    outcome, test = found.groups()
-                    if outcome in ("skip", "ignore"):
-                        continue
-                    name = f"{unit}: {test}"
-                    count = 2
-                    while name in outcomes:
-                        name, count = f"{unit}: {test} #{count}", count + 1
-                    outcomes[name] = outcome
+        while units:
+            with serving() as port:
+                whole = True
+                while units and whole:
+                    unit = units.pop(0)
+                    text = run_unit(source, unit, port)
+                    output.write(f"=== {unit}\n{text}\n")
+                    output.flush()
+                    found = list(read_lines(unit, text))
+                    whole = all(outcome in ("ok", "err") for outcome, _ in found)
+                    for outcome, test in found:
+                        name, count = test, 2
+                        while name in outcomes:
+                            name, count = f"{test} #{count}", count + 1
+                        outcomes[name] = outcome
     return outcomes
+
+
+def run_unit(source: Path, unit: str, port: int) -> str:
+    """Runs one unit: what it prints."""
+    words = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--clients", "1", "--durable",
+             "--timeout", str(UNIT_SECONDS_MAX), "--tags", TAGS, "--single", unit]
+    ran = subprocess.run(words, cwd=source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         env=os.environ | {"TERM": "dumb"}, check=False)
+    return re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout.decode(errors="replace"))
+
+
+def read_lines(unit: str, text: str) -> Iterator[tuple[str, str]]:
+    """The outcomes in what a unit has printed, with their tests."""
+    for line in text.splitlines():
+        found = LINE.match(line)
+        if found and found[1] not in ("skip", "ignore"):
+            # An exception's text is not a test's name.
+            yield found[1], f"{unit}: {found[2] if found[1] in ('ok', 'err') else 'ends in an exception'}"

@@ -1,6 +1,7 @@
 //! What a session holds at the server: which lane it is on, and why it cannot share one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Flow, Session};
 use crate::command::Command;
@@ -17,8 +18,17 @@ pub(super) struct Held {
     pub(super) blocking: bool,
     pub(super) transaction: Option<Transaction>,
     pub(super) watching: bool,
-    pub(super) tracking: bool,
-    monitoring: bool,
+    /// Tracking has been asked for: the client that is told in this one's place, 0 this one, -1 off again.
+    pub(super) tracking: Option<i64>,
+    /// The lane is known to the server as another user than the sidecar's.
+    pub(super) identified: bool,
+    /// EXEC may change the database.
+    pub(super) selecting: bool,
+    /// A name and a password have been tried on a lane of their own.
+    pub(super) asked_anew: bool,
+    /// The lane's own number has been asked for.
+    pub(super) asked_number: bool,
+    pub(super) monitoring: bool,
     /// Commands that subscribe or unsubscribe have been sent.
     subscribing: bool,
     lane: Option<On>,
@@ -37,6 +47,8 @@ pub(super) enum Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) queued: Queued,
+    /// Commands that are answered here when EXEC comes, with their places in it.
+    pub(super) local: Vec<(usize, Vec<u8>)>,
     /// A command was refused here, so EXEC must fail.
     pub(super) refused: bool,
 }
@@ -58,6 +70,13 @@ impl Held {
     /// What EXEC's replies are for, in a transaction.
     pub(super) fn queued(&mut self) -> Option<&mut Queued> {
         self.transaction.as_mut().map(|transaction| &mut transaction.queued)
+    }
+
+    /// A command has been sent whose reply in EXEC is for this, if it is in a transaction.
+    pub(super) fn queue(&mut self, expect: Expect) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.queued.push(expect);
+        }
     }
 
     /// A command was refused here.
@@ -93,7 +112,8 @@ impl Held {
     fn needs_pin(&self, outbox: &Outbox) -> bool {
         self.in_transaction()
             || self.watching
-            || self.tracking
+            || self.identified
+            || self.tracking.is_some()
             || self.monitoring
             || (self.subscribing && outbox.subscriptions() > 0)
     }
@@ -105,13 +125,13 @@ impl Session {
     /// The lane for the next command. None: it is another than the one that still owes replies, so the command waits.
     pub(super) fn lane(&mut self, pinned: bool) -> Option<Rc<Lane>> {
         let owed = self.outbox.owed() > 0;
+        let fits = |protocol: &Protocol, db: &u32| (*protocol, *db) == (self.protocol, self.db);
         match &self.held.lane {
-            Some(On::Shared(lane, protocol, db)) if !pinned && (*protocol, *db) == (self.protocol, self.db) => {
-                return Some(Rc::clone(lane));
-            }
+            Some(On::Shared(lane, protocol, db)) if !pinned && fits(protocol, db) => return Some(Rc::clone(lane)),
+            Some(On::Pinned(lane, ..)) if self.held.needs_pin(&self.outbox) => return Some(Rc::clone(lane)),
             // One that was lost and held nothing is no reason to close.
-            Some(On::Pinned(lane, ..))
-                if (pinned && !lane.has_ended()) || owed || self.held.needs_pin(&self.outbox) =>
+            Some(On::Pinned(lane, protocol, db))
+                if fits(protocol, db) && ((pinned && !lane.has_ended()) || owed) =>
             {
                 return Some(Rc::clone(lane));
             }
@@ -123,6 +143,7 @@ impl Session {
         let (protocol, db) = (self.protocol, self.db);
         let (lane, on) = if pinned {
             let lane = lanes.pin(protocol, db);
+            self.client.about().at_server = Arc::clone(lane.number());
             (Rc::clone(&lane), On::Pinned(lane, protocol, db))
         } else {
             let lane = lanes.shared(protocol, db);
@@ -132,15 +153,41 @@ impl Session {
         Some(lane)
     }
 
+    /// A lane of its own to the server in its first database: what ends a script must not stand behind it, and nothing
+    /// else is taken as long as it runs, SELECT neither.
+    pub(super) fn urgent_lane(&mut self) -> Option<Rc<Lane>> {
+        if self.held.needs_pin(&self.outbox) {
+            return self.lane(true);
+        }
+        if self.outbox.owed() > 0 {
+            return None;
+        }
+        self.leave_lane();
+        let lane = self.shared.lanes.pin(self.protocol, 0);
+        self.held.lane = Some(On::Pinned(Rc::clone(&lane), self.protocol, 0));
+        Some(lane)
+    }
+
+    /// Takes a lane that is opened with a name and password of the client's.
+    pub(super) fn pin_as(&mut self, user: Option<&[u8]>, password: &[u8]) {
+        self.leave_lane();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let lane = self.shared.lanes.pin_as(self.protocol, self.db, user.map(text), text(password));
+        self.held.lane = Some(On::Pinned(Rc::clone(&lane), self.protocol, self.db));
+        self.held.asked_anew = true;
+        lane.send(&self.outbox, Expect::Noted, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+    }
+
     /// Leaves a lane that owes nothing; a pinned one that holds nothing goes back to the pool.
     pub(super) fn leave_lane(&mut self) {
         let clean = !self.held.needs_pin(&self.outbox) && self.outbox.owed() == 0;
         if let Some(On::Pinned(lane, protocol, db)) = self.held.lane.take()
             && clean
         {
+            self.client.about().at_server = Arc::default();
             self.shared.lanes.unpin(protocol, db, lane);
         }
-        (self.held.blocking, self.held.subscribing) = (false, false);
+        (self.held.blocking, self.held.subscribing, self.held.asked_number) = (false, false, false);
     }
 
     /// Gives up everything held at the server: a pinned lane's connection is closed.
@@ -160,6 +207,25 @@ impl Session {
         if let Some(On::Pinned(_, _, of)) = &mut self.held.lane {
             *of = db;
         }
+    }
+
+    /// The pinned lane has been told to speak another protocol.
+    pub(super) fn speaks(&mut self, protocol: Protocol) {
+        if let Some(On::Pinned(_, of, _)) = &mut self.held.lane {
+            *of = protocol;
+        }
+    }
+
+    /// Takes up the database that EXEC has selected. Wait: EXEC has not been answered.
+    pub(super) fn settle_database(&mut self) -> Flow {
+        if self.outbox.owed() > 0 {
+            return Flow::Wait;
+        }
+        self.held.selecting = false;
+        if let Some(db) = self.outbox.take_selected() {
+            self.moved_to(db);
+        }
+        Flow::Taken
     }
 
     pub(super) fn subscribe(&mut self, command: &Command<'_>) -> Flow {

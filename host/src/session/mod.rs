@@ -1,6 +1,7 @@
 //! One client connection: reads what is there, takes its commands in order, writes what has come back. In batches: one
 //! read, one write, and the lanes do the same.
 
+mod client;
 mod clients;
 mod connection;
 mod held;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use clients::Standing;
 pub use clients::{Client, Clients};
 use held::{Held, Waiting};
 
@@ -32,7 +34,7 @@ use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
-use crate::upstream::{Expect, Fate, Lanes, Outbox, ServerFacts};
+use crate::upstream::{Expect, Fate, Lane, Lanes, Outbox, ServerFacts};
 
 /// What the sessions of one worker share.
 pub struct Shared {
@@ -76,6 +78,13 @@ struct Session {
     authenticated: bool,
     muted: Muted,
     held: Held,
+    /// What other clients are told of this one.
+    told: Standing,
+    /// CLIENT NO-EVICT and CLIENT NO-TOUCH, which mean nothing to a shared lane.
+    stays: bool,
+    untouching: bool,
+    /// Replies go here while a transaction's own commands are answered.
+    captured: Option<Vec<u8>>,
     idle: Option<Pin<Box<Sleep>>>,
     /// The client sends nothing more.
     ended: bool,
@@ -105,6 +114,8 @@ enum Flow {
     Wait,
 }
 
+/// What is still taken while a script runs for too long.
+const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// With this many bytes waiting for the client, no more commands are taken.
@@ -157,6 +168,10 @@ impl Session {
             authenticated: shared.password.is_none(),
             muted: Muted::No,
             held: Held::default(),
+            told: Standing::default(),
+            stays: false,
+            untouching: false,
+            captured: None,
             idle,
             ended: false,
             closing: false,
@@ -174,6 +189,7 @@ impl Session {
             if !self.closing {
                 self.take_commands();
             }
+            self.publish_changes();
             let written = self.poll_write(cx);
             if self.outbox.fate() != Fate::Alive || written == Poll::Ready(false) || self.is_over() {
                 return Poll::Ready(());
@@ -274,6 +290,7 @@ impl Session {
         self.shared.take_up_policies();
         // One reading of the clock for the batch: its commands came together.
         let now = self.shared.clock.now();
+        self.client.is_active(now);
         let mut counts = [0_u64; Kind::LABELS.len()];
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut scanner = std::mem::take(&mut self.scanner);
@@ -325,6 +342,10 @@ impl Session {
     }
 
     fn command(&mut self, command: &Command<'_>, now: i64, counts: &mut [u64; Kind::LABELS.len()]) -> Flow {
+        if self.held.selecting && self.settle_database() == Flow::Wait {
+            self.held.waiting = Some(Waiting::Lane);
+            return Flow::Wait;
+        }
         let row = command.row();
         let flow = match row {
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
@@ -363,6 +384,11 @@ impl Session {
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
                 Flow::Taken
             }
+            Kind::Server if URGENT.contains(&row.name) => {
+                let Some(lane) = self.urgent_lane() else { return Flow::Wait };
+                self.pass(&lane, command);
+                Flow::Taken
+            }
             kind => self.data(command, row, kind, now),
         }
     }
@@ -375,7 +401,8 @@ impl Session {
             _ => false,
         };
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
-        let Some(lane) = self.lane(blocks || large) else { return Flow::Wait };
+        // A script may run for long, and the server then answers other connections that it is busy.
+        let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
         if kind == Kind::Wait && !self.held.in_transaction() {
             // What WAIT waits for is what its own connection has seen. This one has seen nothing yet; now it has seen
             // all that the server has.
@@ -396,11 +423,13 @@ impl Session {
     fn plain(&mut self, command: &Command<'_>) -> Flow {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(large) else { return Flow::Wait };
-        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
-        if let Some(queued) = self.held.queued() {
-            queued.push(Expect::Forward);
-        }
+        self.pass(&lane, command);
         Flow::Taken
+    }
+
+    fn pass(&mut self, lane: &Lane, command: &Command<'_>) {
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
+        self.held.queue(Expect::Forward);
     }
 
     /// A reply that is not the server's, behind all that is owed.
@@ -410,6 +439,10 @@ impl Session {
         }
         let mut reply = Vec::new();
         fill(&mut reply, self.protocol);
+        if let Some(captured) = &mut self.captured {
+            captured.extend(reply);
+            return;
+        }
         match self.held.current() {
             Some(lane) => lane.answer(&self.outbox, &reply),
             None => self.outbox.push(&reply),
@@ -420,6 +453,39 @@ impl Session {
     fn refuse(&mut self, error: &str) {
         self.answer(|out, _| write::error(out, error));
         self.held.refused();
+    }
+
+    /// Lets other clients know what this one holds, where that has changed.
+    fn publish_changes(&mut self) {
+        let standing = self.standing();
+        if standing != self.told {
+            self.told = standing;
+            self.client.about().standing = standing;
+        }
+    }
+
+    /// The same, and which command it was that asks.
+    fn publish(&mut self, command: &'static str) {
+        self.told = self.standing();
+        let mut about = self.client.about();
+        (about.standing, about.command) = (self.told, command);
+    }
+
+    fn standing(&self) -> Standing {
+        let transaction = self.held.transaction.as_ref();
+        let is_answer = |expect: &&Expect| **expect != Expect::Swallow;
+        Standing {
+            db: self.db,
+            protocol: self.protocol,
+            subscribed: self.outbox.subscribed(),
+            queued: transaction.map(|of| of.queued.iter().filter(is_answer).count() + of.local.len()),
+            blocked: self.held.blocking && self.outbox.owed() > 0,
+            monitoring: self.held.monitoring,
+            tracking: self.held.tracking.is_some_and(|redirect| redirect >= 0),
+            redirect: self.held.tracking.unwrap_or(-1),
+            stays: self.stays,
+            untouching: self.untouching,
+        }
     }
 
     /// What is done with a reply: the client has it, unless it asked not to.

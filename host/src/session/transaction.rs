@@ -66,7 +66,7 @@ impl Session {
     }
 
     fn exec(&mut self, command: &Command<'_>) -> Flow {
-        let Some(transaction) = self.held.transaction.take() else { return self.plain(command) };
+        let Some(mut transaction) = self.held.transaction.take() else { return self.plain(command) };
         // In a transaction the session is on its pinned lane, which never makes a command wait.
         let Some(lane) = self.lane(true) else { return Flow::Wait };
         self.held.watching = false;
@@ -78,6 +78,13 @@ impl Session {
             lane.send(&self.outbox, expect, |out| out.extend_from_slice(discard));
             return Flow::Taken;
         }
+        for (index, bytes) in std::mem::take(&mut transaction.local) {
+            let reply = self.client_executed(&bytes);
+            if let Some(slot) = transaction.queued.get_mut(index) {
+                *slot = Expect::Replace(reply.into());
+            }
+        }
+        self.held.selecting = transaction.queued.iter().any(|expect| matches!(expect, Expect::Select(_)));
         let plain = transaction.queued.iter().all(|expect| *expect == Expect::Forward);
         let expect = if plain || self.is_muted() { self.wanted() } else { Expect::Exec(transaction.queued.into()) };
         lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));

@@ -15,6 +15,8 @@ pub struct ServerFacts {
     pub version: String,
     /// How many databases it has.
     pub databases: u32,
+    /// Its line about a client of its own (CLIENT INFO): which fields this version has, and in which order.
+    pub client_line: String,
     /// The database of clients that do not select one.
     pub db: u32,
     /// How far its clock is ahead of ours, in milliseconds.
@@ -30,6 +32,10 @@ pub struct Control<'a> {
 /// PEXPIRE … NX, which TTLs of hashes, lists and the like rest on, came with this version.
 const VERSION_MIN: u32 = 7;
 const DATABASES_DEFAULT: u32 = 16;
+/// What Redis 7.0 says of a client, for a server that does not tell.
+const CLIENT_LINE: &str = "id=0 addr= laddr= fd=8 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=26 \
+                           qbuf-free=20448 argv-mem=10 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=22298 \
+                           events=r cmd=client|info user=default redir=-1 resp=2";
 
 // === impl Control ===
 
@@ -45,7 +51,8 @@ impl<'a> Control<'a> {
     /// The server is not there, refuses us, or is too old.
     pub async fn facts(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
         let Target::Tcp { host, port } = &self.route.target else {
-            return Ok(ServerFacts { version: super::embedded::VERSION.to_owned(), databases: 1, db, skew_ms: 0 });
+            let (version, client_line) = (super::embedded::VERSION.to_owned(), CLIENT_LINE.to_owned());
+            return Ok(ServerFacts { version, databases: 1, client_line, db, skew_ms: 0 });
         };
         let asked = self.ask(host, *port, db, now);
         // Connecting has a limit of its own; a server that answers nothing must not hold us up for ever.
@@ -76,7 +83,9 @@ impl<'a> Control<'a> {
         if db >= databases {
             bail!("it has {databases} databases, so there is no database {db}");
         }
-        Ok(ServerFacts { version, databases, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
+        let line: Result<String, _> = redis::cmd("CLIENT").arg("INFO").query_async(&mut server).await;
+        let client_line = line.ok().unwrap_or_else(|| CLIENT_LINE.to_owned());
+        Ok(ServerFacts { version, databases, client_line, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
     }
 }
 

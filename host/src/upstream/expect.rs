@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::outbox::Outbox;
+use super::outbox::{Channels, Outbox};
 use crate::resp::{Protocol, reply, write};
 
 /// What is to be done with one reply, or with none.
@@ -25,6 +25,14 @@ pub enum Expect {
     Fence,
     /// The reply of the lane's own opening: an error ends the lane.
     Opening,
+    /// The lane's own number at the server.
+    Number,
+    /// An element of EXEC's array: the session is in this database if it is OK.
+    Select(u32),
+    /// Let the session know how it went, and not the client.
+    Noted,
+    /// The reply of HELLO: the lane speaks this protocol from here on.
+    Protocol(Protocol),
 }
 
 /// What happened to the subscriptions of a session.
@@ -34,8 +42,8 @@ pub(super) enum PubSub {
     Message,
     /// So many subscriptions are left.
     Confirmation {
-        /// Those to shard channels.
-        shard: bool,
+        /// Of what.
+        of: Channels,
         /// How many.
         count: i64,
     },
@@ -47,10 +55,16 @@ impl Expect {
     /// Delivers `bytes`, the server's reply.
     pub(super) fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
         match self {
-            Self::Forward => outbox.push(bytes),
-            Self::Swallow | Self::Fence | Self::Opening => {}
+            Self::Forward | Self::Select(_) => outbox.push(bytes),
+            Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
+            Self::Noted => outbox.note(match reply::text(bytes) {
+                Some(error) if bytes.first() == Some(&reply::kind::ERROR) => {
+                    Err(String::from_utf8_lossy(error).into_owned())
+                }
+                _ => Ok(()),
+            }),
             Self::SetNx => outbox.push(set_nx(bytes)),
-            Self::Exec(slots) => match exec(bytes, slots, protocol) {
+            Self::Exec(slots) => match exec(bytes, slots, protocol, outbox) {
                 Some(reply) => outbox.push(&reply),
                 None => outbox.push(bytes),
             },
@@ -60,7 +74,8 @@ impl Expect {
 
     /// Whether the client waits for something.
     pub(super) fn is_answer(&self) -> bool {
-        !matches!(self, Self::Swallow | Self::Fence | Self::Opening)
+        use Expect::{Fence, Noted, Number, Opening, Swallow};
+        !matches!(self, Swallow | Fence | Opening | Number | Noted | Self::Protocol(_))
     }
 
     /// Whether the server sends a reply.
@@ -79,11 +94,14 @@ fn set_nx(bytes: &[u8]) -> &[u8] {
 
 /// The array of EXEC without the elements that the client did not ask for. None: it is to be handed on as it is, since
 /// the transaction did not run.
-fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol) -> Option<Vec<u8>> {
+fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol, session: &Outbox) -> Option<Vec<u8>> {
     let elements = reply::elements(bytes).filter(|elements| elements.len() == slots.len())?;
     let outbox = Outbox::new(usize::MAX);
     for (element, slot) in elements.iter().zip(slots) {
         slot.deliver(element, protocol, &outbox);
+        if let (Expect::Select(db), b"+OK\r\n") = (slot, *element) {
+            session.select(*db);
+        }
     }
     let mut out = Vec::with_capacity(bytes.len());
     write::array(&mut out, slots.iter().filter(|slot| slot.is_answer()).count());
@@ -98,20 +116,21 @@ pub(super) fn pub_sub(bytes: &[u8]) -> Option<PubSub> {
         return None;
     }
     let elements = reply::elements(bytes)?;
-    let shard = match reply::text(elements.first()?)? {
-        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" => false,
-        b"ssubscribe" | b"sunsubscribe" => true,
+    let of = match reply::text(elements.first()?)? {
+        b"subscribe" | b"unsubscribe" => Channels::Plain,
+        b"psubscribe" | b"punsubscribe" => Channels::Patterns,
+        b"ssubscribe" | b"sunsubscribe" => Channels::Shards,
         b"message" | b"pmessage" | b"smessage" => return Some(PubSub::Message),
         _ => return push.then_some(PubSub::Message),
     };
-    Some(PubSub::Confirmation { shard, count: reply::integer(elements.get(2)?)? })
+    Some(PubSub::Confirmation { of, count: reply::integer(elements.get(2)?)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Expect, PubSub, pub_sub};
     use crate::resp::Protocol;
-    use crate::upstream::outbox::Outbox;
+    use crate::upstream::outbox::{Channels, Outbox};
 
     fn check(expect: &Expect, reply: &str, answer: &str) {
         let outbox = Outbox::new(1024);
@@ -141,10 +160,10 @@ mod tests {
     #[test]
     fn subscriptions() {
         let check = |frame: &str, expect: Option<PubSub>| assert_eq!(pub_sub(frame.as_bytes()), expect, "{frame:?}");
-        let confirmed = |shard, count| Some(PubSub::Confirmation { shard, count });
-        check("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", confirmed(false, 2));
-        check(">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", confirmed(true, 0));
-        check("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", confirmed(false, 0));
+        let confirmed = |of, count| Some(PubSub::Confirmation { of, count });
+        check("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", confirmed(Channels::Plain, 2));
+        check(">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", confirmed(Channels::Shards, 0));
+        check("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", confirmed(Channels::Plain, 0));
         check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", Some(PubSub::Message));
         check(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", Some(PubSub::Message));
         check("*2\r\n$4\r\npong\r\n$0\r\n\r\n", None);

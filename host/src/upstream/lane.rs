@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
@@ -25,7 +27,9 @@ pub struct Lane {
 
 /// What the handle and the lane's task share.
 struct Shared {
-    protocol: Protocol,
+    protocol: Cell<Protocol>,
+    /// The number that the server has given the connection, on a pinned lane. 0: not told.
+    number: Arc<AtomicU64>,
     /// Bytes that wait to be written.
     out: RefCell<BytesMut>,
     out_bytes_max: usize,
@@ -65,10 +69,14 @@ struct Lost {
     reason: String,
     /// Commands may have reached the server.
     sent: bool,
+    /// The server's own words, where it refused the lane's opening.
+    refusal: Option<String>,
 }
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Before the server's own words, where it refused the lane's opening.
+const REFUSED: &str = "the server refused the connection: ";
 
 // === impl Lane ===
 
@@ -76,7 +84,8 @@ impl Lane {
     /// A lane to the route's server, connecting on a task of its own. A shared lane connects again when it is lost.
     pub(super) fn open(route: &Rc<Route>, protocol: Protocol, db: u32, shared_lane: bool) -> Self {
         let shared = Rc::new(Shared {
-            protocol,
+            protocol: Cell::new(protocol),
+            number: Arc::default(),
             out: RefCell::default(),
             out_bytes_max: route.lane_bytes_max,
             queue: RefCell::default(),
@@ -142,6 +151,11 @@ impl Lane {
             self.shared.stalled.borrow_mut().push(Rc::clone(outbox));
         }
         congested
+    }
+
+    /// The number that the server has given the connection, on a pinned lane. 0: not told yet.
+    pub fn number(&self) -> &Arc<AtomicU64> {
+        &self.shared.number
     }
 
     /// The connection is gone for good.
@@ -227,9 +241,17 @@ impl Shared {
         }
         if entry.expect == Expect::Opening && refused {
             let text = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
-            return Err(format!("the server refused the connection: {text}"));
+            return Err(format!("{REFUSED}{text}"));
         }
-        entry.expect.deliver(frame, self.protocol, &entry.outbox);
+        match entry.expect {
+            Expect::Protocol(protocol) if !refused => self.protocol.set(protocol),
+            Expect::Number => {
+                let number = reply::integer(frame).and_then(|number| u64::try_from(number).ok());
+                self.number.store(number.unwrap_or_default(), Ordering::Release);
+            }
+            _ => {}
+        }
+        entry.expect.deliver(frame, self.protocol.get(), &entry.outbox);
         entry.outbox.settle(1);
         entry.outbox.wake();
         Ok(())
@@ -245,7 +267,7 @@ impl Shared {
             let entry = queue.pop_front();
             drop(queue);
             if let Some(Entry { outbox, expect }) = entry {
-                expect.deliver(&[], self.protocol, &outbox);
+                expect.deliver(&[], self.protocol.get(), &outbox);
                 outbox.settle(1);
                 outbox.wake();
             }
@@ -254,12 +276,12 @@ impl Shared {
 
     /// Whether a frame answers no command.
     fn is_unasked(&self, frame: &[u8]) -> bool {
-        match (self.protocol, frame.first()) {
+        match (self.protocol.get(), frame.first()) {
             (Protocol::Resp3, Some(&reply::kind::PUSH)) => true,
             _ => match &*self.listener.borrow() {
                 None => false,
                 Some((_, Listening::Monitor)) => self.queue.borrow().is_empty(),
-                Some((outbox, Listening::Messages)) if self.protocol == Protocol::Resp2 => {
+                Some((outbox, Listening::Messages)) if self.protocol.get() == Protocol::Resp2 => {
                     match expect::pub_sub(frame) {
                         None => false,
                         Some(PubSub::Confirmation { .. }) => true,
@@ -274,8 +296,8 @@ impl Shared {
 
     fn unasked(&self, frame: &[u8]) {
         if let Some((outbox, _)) = &*self.listener.borrow() {
-            if let Some(PubSub::Confirmation { shard, count }) = expect::pub_sub(frame) {
-                outbox.set_subscriptions(shard, count);
+            if let Some(PubSub::Confirmation { of, count }) = expect::pub_sub(frame) {
+                outbox.set_subscriptions(of, count);
                 self.before_fence_answered.set(true);
             }
             outbox.push(frame);
@@ -288,13 +310,20 @@ impl Shared {
         let known = if lost.sent { "whether the command ran is not known" } else { "the command was not sent" };
         let target = &route.target;
         let mut error = Vec::new();
-        write::error(&mut error, &format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason));
+        let text = match &lost.refusal {
+            // To the client it is as if its own connection had been refused: it may know a password that helps.
+            Some(refusal) => refusal.clone(),
+            None => format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason),
+        };
+        write::error(&mut error, &text);
+        let loss = if lost.refusal.is_some() { Loss::Error } else { route.loss };
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
         for Entry { outbox, expect } in entries {
             outbox.settle(1);
-            match (route.loss, &expect) {
+            match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
+                (_, Expect::Noted) => outbox.note(Err(text.clone())),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
                 (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
                 (Loss::Error, _) => {}
@@ -331,13 +360,13 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
         let lost = match route.target.connect(route.connect_timeout).await {
             Ok(stream) => {
                 route.state.connected();
-                let lost = serve(&shared, &route, db, stream).await;
+                let lost = serve(&shared, &route, db, again, stream).await;
                 route.state.disconnected();
                 // A server that took a command is well again: the next attempt is made at once.
                 attempt = if lost.sent { 0 } else { attempt };
                 lost
             }
-            Err(error) => Lost { reason: error.to_string(), sent: false },
+            Err(error) => Lost { reason: error.to_string(), sent: false, refusal: None },
         };
         if shared.released.get() {
             break;
@@ -354,10 +383,15 @@ async fn run(shared: Rc<Shared>, route: Rc<Route>, db: u32, again: bool) {
 }
 
 /// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) -> Lost {
+async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, again: bool, mut stream: Stream) -> Lost {
     let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
     let lane = Rc::new(Outbox::new(0));
-    let openings = route.opening(&mut unwritten, shared.protocol, db);
+    let mut openings = route.opening(&mut unwritten, shared.protocol.get(), db);
+    if !again {
+        // Clients of the sidecar ask about each other by numbers that are not the server's.
+        unwritten.extend_from_slice(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n");
+        openings.push(Expect::Number);
+    }
     for expect in openings.into_iter().rev() {
         lane.owe(1);
         shared.queue.borrow_mut().push_front(Entry { outbox: Rc::clone(&lane), expect });
@@ -388,7 +422,8 @@ async fn serve(shared: &Rc<Shared>, route: &Route, db: u32, mut stream: Stream) 
         }
     })
     .await;
-    Lost { reason, sent: opened }
+    let refusal = reason.strip_prefix(REFUSED).map(ToOwned::to_owned);
+    Lost { reason, sent: opened, refusal }
 }
 
 /// Writes as much as the stream takes.

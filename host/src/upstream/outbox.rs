@@ -13,8 +13,12 @@ pub struct Outbox {
     owed: Cell<usize>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
-    /// Channels and patterns, and shard channels, that the session is subscribed to.
-    subscribed: Cell<(i64, i64)>,
+    /// Channels, patterns and shard channels that the session is subscribed to.
+    subscribed: Cell<[i64; 3]>,
+    /// The database that EXEC has selected.
+    selected: Cell<Option<u32>>,
+    /// How a command went whose reply the session asked to note.
+    noted: RefCell<Option<Result<(), String>>>,
 }
 
 /// Whether the session goes on.
@@ -30,6 +34,17 @@ pub enum Fate {
     Overflowed,
 }
 
+/// What one subscribes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channels {
+    /// Channels by their name.
+    Plain,
+    /// Patterns.
+    Patterns,
+    /// Shard channels.
+    Shards,
+}
+
 // === impl Outbox ===
 
 impl Outbox {
@@ -41,7 +56,9 @@ impl Outbox {
             owed: Cell::new(0),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
-            subscribed: Cell::new((0, 0)),
+            subscribed: Cell::new([0; 3]),
+            selected: Cell::new(None),
+            noted: RefCell::default(),
         }
     }
 
@@ -108,18 +125,45 @@ impl Outbox {
 
     /// Channels, patterns and shard channels the session is subscribed to.
     pub fn subscriptions(&self) -> i64 {
-        let (plain, shard) = self.subscribed.get();
-        plain + shard
+        self.subscribed.get().iter().sum()
     }
 
-    pub(super) fn set_subscriptions(&self, shard: bool, count: i64) {
-        let (plain, sharded) = self.subscribed.get();
-        self.subscribed.set(if shard { (plain, count) } else { (count, sharded) });
+    /// The same, one by one.
+    pub fn subscribed(&self) -> [i64; 3] {
+        self.subscribed.get()
+    }
+
+    /// A confirmation has come. The server counts channels and patterns together.
+    pub(super) fn set_subscriptions(&self, of: Channels, count: i64) {
+        let [channels, patterns, shards] = self.subscribed.get();
+        self.subscribed.set(match of {
+            Channels::Plain => [count - patterns, patterns, shards],
+            Channels::Patterns => [channels, count - channels, shards],
+            Channels::Shards => [channels, patterns, count],
+        });
+    }
+
+    pub(super) fn select(&self, db: u32) {
+        self.selected.set(Some(db));
+    }
+
+    /// The database that EXEC has selected, if it has.
+    pub fn take_selected(&self) -> Option<u32> {
+        self.selected.take()
+    }
+
+    pub(super) fn note(&self, how: Result<(), String>) {
+        *self.noted.borrow_mut() = Some(how);
+    }
+
+    /// How the command went whose reply was to be noted, if it has been answered.
+    pub fn take_noted(&self) -> Option<Result<(), String>> {
+        self.noted.borrow_mut().take()
     }
 
     /// Forgets the subscriptions: the lane that held them is gone.
     pub fn clear_subscriptions(&self) {
-        self.subscribed.set((0, 0));
+        self.subscribed.set([0; 3]);
     }
 
     /// Who is to be woken when something arrives.

@@ -1,0 +1,329 @@
+//! CLIENT: about the sidecar's own clients, whose numbers and addresses are not those of the connections behind it.
+
+use std::sync::atomic::Ordering;
+
+use super::clients::{ClientKind, Filter};
+use super::{Flow, Muted, Session};
+use crate::command::Command;
+use crate::resp::request::{Scanned, Scanner};
+use crate::resp::{parse_integer, write};
+use crate::upstream::{Expect, Lane, Listening};
+
+/// An error of a command, in the server's words.
+type Refusal = String;
+
+const SYNTAX: &str = "ERR syntax error";
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn client_command(&mut self, command: &Command<'_>, name: &str) -> Flow {
+        match name {
+            "client|id" => {
+                let id = number(self.client.id);
+                self.answer(|out, _| write::integer(out, id));
+            }
+            "client|getname" => {
+                let name = self.client.about().name.clone();
+                self.answer(|out, protocol| match name.as_str() {
+                    "" => write::nil(out, protocol),
+                    name => write::bulk(out, name.as_bytes()),
+                });
+            }
+            "client|setname" => {
+                let set = self.set_name(command.arg(2).unwrap_or_default());
+                self.answer_done(set.map_err(ToOwned::to_owned));
+            }
+            "client|info" => {
+                self.publish(name_of(name));
+                let line = self.client.line(self.shared.clock.now(), &self.shared.facts.client_line);
+                self.answer(|out, protocol| write::verbatim(out, protocol, &line));
+            }
+            "client|list" => self.client_list(command),
+            "client|no-evict" => {
+                let set = on_or_off(command.arg(2)).map(|on| self.stays = on);
+                self.answer_done(set);
+            }
+            "client|getredir" => match self.held.tracking {
+                Some(redirect) if redirect > 0 => self.answer(|out, _| write::integer(out, redirect)),
+                _ => return self.client_tracked(command),
+            },
+            "client|reply" => self.client_reply(command),
+            "client|kill" => self.client_kill(command),
+            "client|tracking" => return self.client_tracking(command),
+            "client|caching" | "client|trackinginfo" => return self.client_tracked(command),
+            "client|unblock" => return self.client_unblock(command),
+            // For the whole server, or the server's own error for a subcommand that it does not know.
+            _ => return self.client_other(command),
+        }
+        Flow::Taken
+    }
+
+    fn answer_done(&mut self, done: Result<(), Refusal>) {
+        self.answer(|out, _| match done {
+            Ok(()) => write::simple(out, "OK"),
+            Err(error) => write::error(out, &error),
+        });
+    }
+
+    /// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table. A server that knows them has the fields for them.
+    fn client_other(&mut self, command: &Command<'_>) -> Flow {
+        let is = |word: &str, count| {
+            command.args.len() == count && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        if !self.shared.facts.client_line.contains(" lib-name=") {
+            return self.plain(command);
+        }
+        if is("SETINFO", 4) {
+            let set = self.set_info(command.arg(2).unwrap_or_default(), command.arg(3).unwrap_or_default());
+            self.answer_done(set);
+        } else if is("NO-TOUCH", 3) {
+            let set = on_or_off(command.arg(2)).map(|on| self.untouching = on);
+            self.answer_done(set);
+        } else {
+            return self.plain(command);
+        }
+        Flow::Taken
+    }
+
+    fn set_info(&mut self, attribute: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let shown = String::from_utf8_lossy(attribute);
+        let is_name = attribute.eq_ignore_ascii_case(b"lib-name");
+        if !is_name && !attribute.eq_ignore_ascii_case(b"lib-ver") {
+            return Err(format!("ERR Unrecognized option '{shown}'"));
+        }
+        let printable = value.iter().all(|byte| (b'!'..=b'~').contains(byte));
+        let text = std::str::from_utf8(value).ok().filter(|_| printable);
+        let lower = shown.to_ascii_lowercase();
+        let text = text.ok_or(format!("ERR {lower} cannot contain spaces, newlines or special characters."))?;
+        let mut about = self.client.about();
+        if is_name { text.clone_into(&mut about.library) } else { text.clone_into(&mut about.library_version) }
+        Ok(())
+    }
+
+    /// CLIENT LIST [TYPE type | ID id …]
+    fn client_list(&mut self, command: &Command<'_>) {
+        let filter = list_filter(command);
+        self.publish("client|list");
+        let (now, pattern) = (self.shared.clock.now(), &self.shared.facts.client_line);
+        let lines = filter.map(|filter| self.shared.clients.lines(now, pattern, &filter));
+        self.answer(|out, protocol| match lines {
+            Ok(lines) => write::verbatim(out, protocol, &lines),
+            Err(error) => write::error(out, &error),
+        });
+    }
+
+    fn client_reply(&mut self, command: &Command<'_>) {
+        let is = |word: &str| command.arg(2).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+        if is("ON") {
+            self.muted = Muted::No;
+            self.answer(|out, _| write::simple(out, "OK"));
+        } else if is("OFF") {
+            self.muted = Muted::All;
+        } else if is("SKIP") {
+            if self.muted != Muted::All {
+                self.muted = Muted::Next;
+            }
+        } else {
+            self.answer(|out, _| write::error(out, SYNTAX));
+        }
+    }
+
+    /// CLIENT KILL addr, or CLIENT KILL with options: among the sidecar's own clients.
+    fn client_kill(&mut self, command: &Command<'_>) {
+        let (now, me) = (self.shared.clock.now(), self.client.id);
+        if let (Some(addr), None) = (command.arg(2), command.arg(3)) {
+            let filter = Filter { addr: Some(text(addr)), ..Filter::default() };
+            let (found, is_me) = self.shared.clients.kill(now, &filter, me);
+            self.answer_done(if found == 0 { Err("ERR No such client".to_owned()) } else { Ok(()) });
+            self.closing |= is_me;
+            return;
+        }
+        match kill_filter(command, me) {
+            Err(error) => self.answer(|out, _| write::error(out, &error)),
+            Ok(filter) => {
+                let (found, is_me) = self.shared.clients.kill(now, &filter, me);
+                self.answer(|out, _| write::integer(out, i64::try_from(found).unwrap_or(i64::MAX)));
+                self.closing |= is_me;
+            }
+        }
+    }
+
+    /// CLIENT UNBLOCK id: the number is that of a client here, and the server knows its connection by another.
+    fn client_unblock(&mut self, command: &Command<'_>) -> Flow {
+        let Some(id) = command.arg(2).and_then(parse_integer) else { return self.plain(command) };
+        let client = u64::try_from(id).ok().and_then(|id| self.shared.clients.get(id));
+        // No connection of the server has the number 0: it says what it says of a client that is not blocked.
+        let at_server = client.map_or(0, |client| client.about().at_server.load(Ordering::Acquire));
+        let Some(lane) = self.lane(false) else { return Flow::Wait };
+        self.pass_with(&lane, command, 2, at_server);
+        Flow::Taken
+    }
+
+    /// CLIENT TRACKING: it is the connection's, so the session takes a lane of its own and keeps it.
+    fn client_tracking(&mut self, command: &Command<'_>) -> Flow {
+        let begins = !command.rest(2).any(|arg| arg.eq_ignore_ascii_case(b"OFF"));
+        let option = command.rest(3).position(|arg| arg.eq_ignore_ascii_case(b"REDIRECT")).map(|at| at + 4);
+        let target = option.and_then(|at| Some((at, command.arg(at).and_then(parse_integer)?)));
+        let Some(lane) = self.lane(begins || self.held.tracking.is_some()) else { return Flow::Wait };
+        let Some((at, id)) = target else {
+            self.track(&lane, begins, 0);
+            self.pass(&lane, command);
+            return Flow::Taken;
+        };
+        let at_server = if u64::try_from(id) == Ok(self.client.id) {
+            let Some(own) = self.own_number(&lane) else { return Flow::Wait };
+            own
+        } else {
+            let client = u64::try_from(id).ok().and_then(|id| self.shared.clients.get(id));
+            match client.map(|client| client.about().at_server.load(Ordering::Acquire)) {
+                Some(0) => {
+                    let error = format!(
+                        "ERR bellwether cannot redirect to client {id}, which has no connection of its own at the \
+                         server; SUBSCRIBE there first, or use HELLO 3, where the same connection is told"
+                    );
+                    self.refuse(&error);
+                    return Flow::Taken;
+                }
+                Some(number) => number,
+                None => 0,
+            }
+        };
+        if at_server != 0 {
+            self.track(&lane, begins, id);
+        }
+        self.pass_with(&lane, command, at, at_server);
+        Flow::Taken
+    }
+
+    fn track(&mut self, lane: &Lane, begins: bool, redirect: i64) {
+        if begins {
+            lane.listen(&self.outbox, Listening::Messages);
+        }
+        // Once it has been tracking, the lane is the session's to the end: what is on its way belongs to nobody else.
+        self.held.tracking = if begins { Some(redirect) } else { self.held.tracking.map(|_| -1) };
+    }
+
+    /// The number that the server has given the session's own lane. None: it is still to be told.
+    fn own_number(&mut self, lane: &Lane) -> Option<u64> {
+        let number = lane.number().load(Ordering::Acquire);
+        if number == 0 && !self.held.asked_number {
+            self.held.asked_number = true;
+            // When this is answered, the opening has been.
+            lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+        }
+        (number != 0 || self.outbox.owed() == 0).then_some(number)
+    }
+
+    /// CLIENT CACHING and CLIENT TRACKINGINFO, about the session's own lane.
+    fn client_tracked(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(self.held.tracking.is_some()) else { return Flow::Wait };
+        self.pass(&lane, command);
+        Flow::Taken
+    }
+
+    /// Passes a command on with another number in the place of one of its arguments.
+    fn pass_with(&mut self, lane: &Lane, command: &Command<'_>, at: usize, number: u64) {
+        let number = number.to_string();
+        lane.send(&self.outbox, self.wanted(), |out| {
+            write::array(out, command.args.len());
+            command.rest(0).enumerate().for_each(|(index, arg)| {
+                write::bulk(out, if index == at { number.as_bytes() } else { arg });
+            });
+        });
+        self.held.queue(Expect::Forward);
+    }
+
+    /// A command that is answered here, inside MULTI: the server queues a PING in its place.
+    pub(super) fn client_queued(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+        if let Some(transaction) = &mut self.held.transaction {
+            transaction.local.push((transaction.queued.len(), command.bytes.to_vec()));
+            transaction.queued.push(Expect::Swallow);
+        }
+        Flow::Taken
+    }
+
+    /// The reply of a command that was queued here, now that EXEC is about to be sent.
+    pub(super) fn client_executed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut scanner = Scanner::new(super::limits(&self.shared.config));
+        let Ok(Scanned::Command(_)) = scanner.scan(bytes) else { return Vec::new() };
+        let command = Command { bytes, args: scanner.args() };
+        self.captured = Some(Vec::new());
+        self.client_command(&command, command.row().map_or("client", |row| row.name));
+        self.captured.take().unwrap_or_default()
+    }
+}
+
+/// What a name in the table is called in CLIENT LIST.
+fn name_of(name: &str) -> &'static str {
+    crate::command::Table::of_redis().get(name.as_bytes()).map_or("client", |row| row.name)
+}
+
+fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn text(arg: &[u8]) -> String {
+    String::from_utf8_lossy(arg).into_owned()
+}
+
+fn on_or_off(arg: Option<&[u8]>) -> Result<bool, Refusal> {
+    let is = |word: &str| arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    if is("on") || is("off") { Ok(is("on")) } else { Err(SYNTAX.to_owned()) }
+}
+
+fn kind_of(name: &[u8]) -> Result<Option<ClientKind>, Refusal> {
+    ClientKind::parse(name).map(Some).ok_or_else(|| format!("ERR Unknown client type '{}'", text(name)))
+}
+
+fn list_filter(command: &Command<'_>) -> Result<Filter, Refusal> {
+    let is = |word: &str| command.arg(2).is_some_and(|option| option.eq_ignore_ascii_case(word.as_bytes()));
+    match command.args.len() {
+        2 => Ok(Filter::default()),
+        4 if is("TYPE") => Ok(Filter { kind: kind_of(command.arg(3).unwrap_or_default())?, ..Filter::default() }),
+        4.. if is("ID") => {
+            let ids: Option<Vec<_>> = command.rest(3).map(parse_integer).collect();
+            let ids = ids.ok_or("ERR Invalid client ID")?;
+            let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect();
+            Ok(Filter { ids: Some(ids), ..Filter::default() })
+        }
+        _ => Err(SYNTAX.to_owned()),
+    }
+}
+
+fn kill_filter(command: &Command<'_>, me: u64) -> Result<Filter, Refusal> {
+    let mut filter = Filter { but: Some(me), ..Filter::default() };
+    let mut args = command.rest(2).peekable();
+    while let Some(option) = args.next() {
+        let value = args.next().ok_or(SYNTAX)?;
+        let positive = |value: &[u8]| parse_integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+        match option.to_ascii_lowercase().as_slice() {
+            b"id" => {
+                let mut ids = vec![positive(value).ok_or("ERR client-id should be greater than 0")?];
+                // Valkey takes several.
+                while let Some(id) = args.peek().and_then(|arg| positive(arg)) {
+                    ids.push(id);
+                    args.next();
+                }
+                filter.ids = Some(ids);
+            }
+            b"type" => filter.kind = kind_of(value)?,
+            b"addr" => filter.addr = Some(text(value)),
+            b"laddr" => filter.laddr = Some(text(value)),
+            b"user" => filter.user = Some(text(value)),
+            b"maxage" => {
+                let seconds = parse_integer(value).ok_or("ERR maxage is not an integer or out of range")?;
+                if seconds <= 0 {
+                    return Err("ERR maxage should be greater than 0".to_owned());
+                }
+                filter.age_seconds_min = Some(seconds);
+            }
+            b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.but = Some(me),
+            b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.but = None,
+            _ => return Err(SYNTAX.to_owned()),
+        }
+    }
+    Ok(filter)
+}
