@@ -5,12 +5,22 @@ use std::sync::atomic::Ordering;
 use super::clients::{ClientKind, Filter};
 use super::{Flow, Muted, Session};
 use crate::command::Command;
-use crate::resp::request::{Scanned, Scanner};
 use crate::resp::{parse_integer, write};
 use crate::upstream::{Expect, Lane, Listening};
 
 /// An error of a command, in the server's words.
 type Refusal = String;
+
+/// What the server has found of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checked {
+    /// It has been asked.
+    Waits,
+    /// It is wrong, and the client has been told.
+    Refused,
+    /// It is right.
+    Right,
+}
 
 const SYNTAX: &str = "ERR syntax error";
 
@@ -35,11 +45,11 @@ impl Session {
                 self.answer_done(set.map_err(ToOwned::to_owned));
             }
             "client|info" => {
-                self.publish(name_of(name));
+                self.publish();
                 let line = self.client.line(self.shared.clock.now(), &self.shared.facts.client_line);
                 self.answer(|out, protocol| write::verbatim(out, protocol, &line));
             }
-            "client|list" => self.client_list(command),
+            "client|list" => return self.client_list(command),
             "client|no-evict" => {
                 let set = on_or_off(command.arg(2)).map(|on| self.stays = on);
                 self.answer_done(set);
@@ -49,7 +59,9 @@ impl Session {
                 _ => return self.client_tracked(command),
             },
             "client|reply" => self.client_reply(command),
-            "client|kill" => self.client_kill(command),
+            "client|kill" => return self.client_kill(command),
+            // What ends a pause must not stand behind what waits for its end.
+            "client|pause" | "client|unpause" => return self.client_pause(command, name),
             "client|tracking" => return self.client_tracking(command),
             "client|caching" | "client|trackinginfo" => return self.client_tracked(command),
             "client|unblock" => return self.client_unblock(command),
@@ -66,18 +78,28 @@ impl Session {
         });
     }
 
-    /// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table. A server that knows them has the fields for them.
-    fn client_other(&mut self, command: &Command<'_>) -> Flow {
-        let is = |word: &str, count| {
-            command.args.len() == count && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
-        };
-        if !self.shared.facts.client_line.contains(" lib-name=") {
-            return self.plain(command);
+    /// Whether the server has no part in the command.
+    pub(super) fn is_answered_here(&self, command: &Command<'_>, name: &str) -> bool {
+        match name.strip_prefix("client|") {
+            Some("id" | "getname" | "setname" | "info" | "list" | "kill" | "no-evict") => true,
+            Some("getredir") => self.held.tracking.is_some_and(|redirect| redirect > 0),
+            Some(_) => false,
+            None => self.is_younger(command, "SETINFO", 4) || self.is_younger(command, "NO-TOUCH", 3),
         }
-        if is("SETINFO", 4) {
+    }
+
+    /// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table. A server that knows them has the fields for them.
+    fn is_younger(&self, command: &Command<'_>, word: &str, count: usize) -> bool {
+        command.args.len() == count
+            && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+            && self.shared.facts.client_line.contains(" lib-name=")
+    }
+
+    fn client_other(&mut self, command: &Command<'_>) -> Flow {
+        if self.is_younger(command, "SETINFO", 4) {
             let set = self.set_info(command.arg(2).unwrap_or_default(), command.arg(3).unwrap_or_default());
             self.answer_done(set);
-        } else if is("NO-TOUCH", 3) {
+        } else if self.is_younger(command, "NO-TOUCH", 3) {
             let set = on_or_off(command.arg(2)).map(|on| self.untouching = on);
             self.answer_done(set);
         } else {
@@ -101,16 +123,62 @@ impl Session {
         Ok(())
     }
 
-    /// CLIENT LIST [TYPE type | ID id …]
-    fn client_list(&mut self, command: &Command<'_>) {
-        let filter = list_filter(command);
-        self.publish("client|list");
+    /// CLIENT LIST with filters.
+    fn client_list(&mut self, command: &Command<'_>) -> Flow {
+        if command.args.len() > 2 {
+            let words: Vec<_> = command.rest(0).collect();
+            match self.checked(&words) {
+                Checked::Waits => return Flow::Wait,
+                Checked::Refused => return Flow::Taken,
+                Checked::Right => {}
+            }
+        }
+        let skips = command.rest(2).any(|arg| arg.eq_ignore_ascii_case(b"SKIPME"));
+        let filter = filter(command, skips.then_some(self.client.id));
+        self.publish();
         let (now, pattern) = (self.shared.clock.now(), &self.shared.facts.client_line);
         let lines = filter.map(|filter| self.shared.clients.lines(now, pattern, &filter));
         self.answer(|out, protocol| match lines {
             Ok(lines) => write::verbatim(out, protocol, &lines),
             Err(error) => write::error(out, &error),
         });
+        Flow::Taken
+    }
+
+    /// Lets the server see whether a command is right, which each version sees otherwise. What it refuses has been
+    /// answered.
+    fn checked(&mut self, words: &[&[u8]]) -> Checked {
+        // A command that was queued has been seen by nobody, and EXEC waits for no other.
+        if self.captured.is_some() {
+            return Checked::Right;
+        }
+        match self.outbox.take_noted() {
+            Some(noted) if noted.first() == Some(&b'-') => {
+                self.answer(|out, _| out.extend_from_slice(&noted));
+                return Checked::Refused;
+            }
+            Some(_) => return Checked::Right,
+            None if self.outbox.owed() > 0 => return Checked::Waits,
+            None => {}
+        }
+        if let Some(lane) = self.lane(false) {
+            lane.send(&self.outbox, Expect::Noted, |out| {
+                write::array(out, words.len());
+                words.iter().for_each(|word| write::bulk(out, word));
+            });
+        }
+        Checked::Waits
+    }
+
+    fn client_pause(&mut self, command: &Command<'_>, name: &str) -> Flow {
+        let Some(lane) = self.urgent_lane() else { return Flow::Wait };
+        let until = match command.arg(2).and_then(parse_integer) {
+            Some(milliseconds) if name == "client|pause" => self.shared.clock.now().saturating_add(milliseconds),
+            _ => 0,
+        };
+        self.shared.clients.pause(until);
+        self.pass(&lane, command);
+        Flow::Taken
     }
 
     fn client_reply(&mut self, command: &Command<'_>) {
@@ -129,17 +197,22 @@ impl Session {
         }
     }
 
-    /// CLIENT KILL addr, or CLIENT KILL with options: among the sidecar's own clients.
-    fn client_kill(&mut self, command: &Command<'_>) {
+    /// CLIENT KILL addr, or CLIENT KILL with filters: among the sidecar's own clients.
+    fn client_kill(&mut self, command: &Command<'_>) -> Flow {
         let (now, me) = (self.shared.clock.now(), self.client.id);
         if let (Some(addr), None) = (command.arg(2), command.arg(3)) {
             let filter = Filter { addr: Some(text(addr)), ..Filter::default() };
             let (found, is_me) = self.shared.clients.kill(now, &filter, me);
             self.answer_done(if found == 0 { Err("ERR No such client".to_owned()) } else { Ok(()) });
             self.closing |= is_me;
-            return;
+            return Flow::Taken;
         }
-        match kill_filter(command, me) {
+        match self.checked(&kill_of_nobody(command)) {
+            Checked::Waits => return Flow::Wait,
+            Checked::Refused => return Flow::Taken,
+            Checked::Right => {}
+        }
+        match filter(command, Some(me)) {
             Err(error) => self.answer(|out, _| write::error(out, &error)),
             Ok(filter) => {
                 let (found, is_me) = self.shared.clients.kill(now, &filter, me);
@@ -147,6 +220,7 @@ impl Session {
                 self.closing |= is_me;
             }
         }
+        Flow::Taken
     }
 
     /// CLIENT UNBLOCK id: the number is that of a client here, and the server knows its connection by another.
@@ -233,32 +307,6 @@ impl Session {
         });
         self.held.queue(Expect::Forward);
     }
-
-    /// A command that is answered here, inside MULTI: the server queues a PING in its place.
-    pub(super) fn client_queued(&mut self, command: &Command<'_>) -> Flow {
-        let Some(lane) = self.lane(true) else { return Flow::Wait };
-        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
-        if let Some(transaction) = &mut self.held.transaction {
-            transaction.local.push((transaction.queued.len(), command.bytes.to_vec()));
-            transaction.queued.push(Expect::Swallow);
-        }
-        Flow::Taken
-    }
-
-    /// The reply of a command that was queued here, now that EXEC is about to be sent.
-    pub(super) fn client_executed(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut scanner = Scanner::new(super::limits(&self.shared.config));
-        let Ok(Scanned::Command(_)) = scanner.scan(bytes) else { return Vec::new() };
-        let command = Command { bytes, args: scanner.args() };
-        self.captured = Some(Vec::new());
-        self.client_command(&command, command.row().map_or("client", |row| row.name));
-        self.captured.take().unwrap_or_default()
-    }
-}
-
-/// What a name in the table is called in CLIENT LIST.
-fn name_of(name: &str) -> &'static str {
-    crate::command::Table::of_redis().get(name.as_bytes()).map_or("client", |row| row.name)
 }
 
 fn number(id: u64) -> i64 {
@@ -278,51 +326,41 @@ fn kind_of(name: &[u8]) -> Result<Option<ClientKind>, Refusal> {
     ClientKind::parse(name).map(Some).ok_or_else(|| format!("ERR Unknown client type '{}'", text(name)))
 }
 
-fn list_filter(command: &Command<'_>) -> Result<Filter, Refusal> {
-    let is = |word: &str| command.arg(2).is_some_and(|option| option.eq_ignore_ascii_case(word.as_bytes()));
-    match command.args.len() {
-        2 => Ok(Filter::default()),
-        4 if is("TYPE") => Ok(Filter { kind: kind_of(command.arg(3).unwrap_or_default())?, ..Filter::default() }),
-        4.. if is("ID") => {
-            let ids: Option<Vec<_>> = command.rest(3).map(parse_integer).collect();
-            let ids = ids.ok_or("ERR Invalid client ID")?;
-            let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect();
-            Ok(Filter { ids: Some(ids), ..Filter::default() })
-        }
-        _ => Err(SYNTAX.to_owned()),
+/// The same CLIENT KILL, about addresses that no connection has: for the server to see whether it is right.
+fn kill_of_nobody<'a>(command: &Command<'a>) -> Vec<&'a [u8]> {
+    let mut words: Vec<&[u8]> = command.rest(0).take(2).chain([&b"ADDR"[..], b"-"]).collect();
+    let mut is_address = false;
+    for word in command.rest(2) {
+        words.push(if is_address { b"-" } else { word });
+        is_address = !is_address && (word.eq_ignore_ascii_case(b"ADDR") || word.eq_ignore_ascii_case(b"LADDR"));
     }
+    words
 }
 
-fn kill_filter(command: &Command<'_>, me: u64) -> Result<Filter, Refusal> {
-    let mut filter = Filter { but: Some(me), ..Filter::default() };
+/// The filters of a command that the server has found right.
+fn filter(command: &Command<'_>, but: Option<u64>) -> Result<Filter, Refusal> {
+    let me = but;
+    let mut filter = Filter { but, ..Filter::default() };
     let mut args = command.rest(2).peekable();
     while let Some(option) = args.next() {
-        let value = args.next().ok_or(SYNTAX)?;
-        let positive = |value: &[u8]| parse_integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
-        match option.to_ascii_lowercase().as_slice() {
-            b"id" => {
-                let mut ids = vec![positive(value).ok_or("ERR client-id should be greater than 0")?];
-                // Valkey takes several.
-                while let Some(id) = args.peek().and_then(|arg| positive(arg)) {
-                    ids.push(id);
-                    args.next();
-                }
-                filter.ids = Some(ids);
+        let option = option.to_ascii_lowercase();
+        if option == b"id" {
+            let ids = filter.ids.get_or_insert_default();
+            while let Some(id) = args.peek().and_then(|arg| parse_integer(arg)) {
+                ids.extend(u64::try_from(id));
+                args.next();
             }
+            continue;
+        }
+        let value = args.next().ok_or(SYNTAX)?;
+        match option.as_slice() {
             b"type" => filter.kind = kind_of(value)?,
             b"addr" => filter.addr = Some(text(value)),
             b"laddr" => filter.laddr = Some(text(value)),
             b"user" => filter.user = Some(text(value)),
-            b"maxage" => {
-                let seconds = parse_integer(value).ok_or("ERR maxage is not an integer or out of range")?;
-                if seconds <= 0 {
-                    return Err("ERR maxage should be greater than 0".to_owned());
-                }
-                filter.age_seconds_min = Some(seconds);
-            }
-            b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.but = Some(me),
-            b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.but = None,
-            _ => return Err(SYNTAX.to_owned()),
+            b"maxage" => filter.age_seconds_min = parse_integer(value),
+            b"skipme" => filter.but = if value.eq_ignore_ascii_case(b"yes") { me } else { None },
+            other => return Err(format!("ERR bellwether knows no filter of clients {}", other.escape_ascii())),
         }
     }
     Ok(filter)

@@ -22,6 +22,8 @@ pub struct Client {
     pub worker: usize,
     /// When it last sent something.
     active: AtomicI64,
+    /// Bytes that it has sent, bytes that it has been sent, commands that it has sent.
+    traffic: [AtomicU64; 3],
     about: Mutex<About>,
 }
 
@@ -104,6 +106,8 @@ pub enum ClientKind {
 pub struct Clients {
     last: AtomicU64,
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Until when the server holds commands back, as far as our own clients have asked for it. 0: it does not.
+    paused_until: AtomicI64,
     /// Ends a client of a worker.
     kill: std::sync::OnceLock<Box<dyn Fn(usize, u64) + Send + Sync>>,
 }
@@ -121,6 +125,13 @@ impl Client {
         self.active.store(now, Ordering::Relaxed);
     }
 
+    /// So much has gone back and forth: bytes in, bytes out, commands.
+    pub fn counted(&self, traffic: [u64; 3]) {
+        for (counter, count) in self.traffic.iter().zip(traffic) {
+            counter.store(count, Ordering::Relaxed);
+        }
+    }
+
     /// Its line in CLIENT LIST. `pattern` is the server's line about a client of its own: which fields there are, in
     /// which order, and what stands in those that mean nothing here.
     pub fn line(&self, now: i64, pattern: &str) -> String {
@@ -128,6 +139,7 @@ impl Client {
         let standing = about.standing;
         let seconds = |since: i64| (now.saturating_sub(since).max(0) / 1000).to_string();
         let [channels, patterns, shards] = standing.subscribed;
+        let [bytes_in, bytes_out, commands] = self.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
         let fields = pattern.trim_end().split(' ').map(|field| {
             let (name, other) = field.split_once('=').unwrap_or((field, ""));
             let value = match name {
@@ -143,6 +155,12 @@ impl Client {
                 "psub" => patterns.to_string(),
                 "ssub" => shards.to_string(),
                 "multi" => standing.queued.map_or_else(|| "-1".to_owned(), |queued| queued.to_string()),
+                // Valkey reads into a buffer that all clients share.
+                "qbuf" if pattern.contains(" capa=") => "0".to_owned(),
+                "tot-net-in" => bytes_in.to_string(),
+                "tot-net-out" => bytes_out.to_string(),
+                // One that waits is counted when it is done.
+                "tot-cmds" => commands.saturating_sub(u64::from(standing.blocked)).to_string(),
                 "cmd" => about.command.to_owned(),
                 "user" => about.user.clone(),
                 "redir" => standing.redirect.to_string(),
@@ -249,10 +267,20 @@ impl Clients {
     /// Takes in a client.
     pub fn add(&self, peer: String, local: String, worker: usize, now: i64) -> Arc<Client> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (active, about) = (AtomicI64::new(now), Mutex::default());
-        let client = Arc::new(Client { id, peer, local, since: now, worker, active, about });
+        let (active, traffic, about) = (AtomicI64::new(now), <[AtomicU64; 3]>::default(), Mutex::default());
+        let client = Arc::new(Client { id, peer, local, since: now, worker, active, traffic, about });
         self.all().insert(id, Arc::clone(&client));
         client
+    }
+
+    /// A client has asked the server to hold commands back until then.
+    pub fn pause(&self, until: i64) {
+        self.paused_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Until when the server holds commands back. 0: it does not.
+    pub fn paused_until(&self) -> i64 {
+        self.paused_until.load(Ordering::Relaxed)
     }
 
     /// Lets a client go.

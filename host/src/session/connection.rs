@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::transaction::Own;
 use super::{Flow, Muted, Session};
 use crate::command::{Command, Kind, Row};
 use crate::resp::{Protocol, parse_integer, write};
@@ -29,6 +30,15 @@ impl Session {
         if self.held.in_transaction() {
             return self.connection_command_queued(command, row);
         }
+        // In RESP2 the server takes little from a connection that subscribes, and says so.
+        if self.protocol == Protocol::Resp2 && self.held.is_subscribing() && !["quit", "reset"].contains(&row.name) {
+            if self.outbox.owed() > 0 {
+                return Flow::Wait;
+            }
+            if self.outbox.subscriptions() > 0 {
+                return self.plain(command);
+            }
+        }
         match row.name {
             "auth" => return self.auth(command),
             "hello" => return self.hello(command),
@@ -52,19 +62,29 @@ impl Session {
                 self.closing = true;
                 Flow::Taken
             }
-            "select" => self.select_queued(command),
-            "client|tracking" | "client|caching" | "client|trackinginfo" | "client|unblock" => {
+            "select" => {
+                let db = command.arg(1).and_then(parse_integer).and_then(|db| u32::try_from(db).ok());
+                self.queue(command, db.map(Own::Select))
+            }
+            "client|tracking" | "client|caching" | "client|trackinginfo" | "client|unblock" | "client|pause"
+            | "client|unpause" => {
                 self.client_command(command, row.name)
             }
-            "client|pause" | "client|unpause" | "client|help" => self.plain(command),
-            "auth" | "hello" | "client|reply" => self.refuse_queued(command),
-            _ => self.client_queued(command),
+            "auth" | "hello" | "client|reply" => self.refuse_queued(command, row),
+            _ if self.is_answered_here(command, row.name) => self.queue(command, Some(Own::Command(command.bytes.to_vec()))),
+            _ => self.plain(command),
         }
     }
 
-    pub(super) fn refuse_queued(&mut self, command: &Command<'_>) -> Flow {
+    pub(super) fn refuse_queued(&mut self, command: &Command<'_>, row: &Row) -> Flow {
         let name = command.name().escape_ascii();
-        self.refuse(&format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"));
+        self.refuse(&match row.kind {
+            Kind::Subscribe => format!(
+                "ERR bellwether takes {name} inside MULTI with one channel, since the server breaks EXEC's reply with \
+                 more; send it outside"
+            ),
+            _ => format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"),
+        });
         Flow::Taken
     }
 
@@ -98,6 +118,7 @@ impl Session {
             return Some(if right { Ok(()) } else { Err(WRONG_PASSWORD.to_owned()) });
         }
         if let Some(noted) = self.outbox.take_noted() {
+            let noted = if noted.first() == Some(&b'-') { Err(error_text(&noted)) } else { Ok(()) };
             // The server has begun to ask everyone for a password, or for another one: this may be it.
             let unknown = |error: &String| error.starts_with("NOAUTH") || error.starts_with("WRONGPASS");
             if !self.held.asked_anew && noted.as_ref().is_err_and(unknown) && self.holding_lane().is_none() {
@@ -141,8 +162,8 @@ impl Session {
                 write::bulk(out, name.as_bytes());
                 write::bulk(out, value.as_bytes());
             };
-            text("server", "redis");
-            text("version", &facts.version);
+            text("server", &facts.hello.0);
+            text("version", &facts.hello.1);
             write::bulk(out, b"proto");
             write::integer(out, if protocol == Protocol::Resp3 { 3 } else { 2 });
             write::bulk(out, b"id");
@@ -254,17 +275,6 @@ impl Session {
         Flow::Taken
     }
 
-    /// SELECT inside MULTI: the session moves with EXEC, if that runs.
-    fn select_queued(&mut self, command: &Command<'_>) -> Flow {
-        let Some(lane) = self.lane(true) else { return Flow::Wait };
-        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
-        let db = command.arg(1).and_then(parse_integer).and_then(|db| u32::try_from(db).ok());
-        if let Some(queued) = self.held.queued() {
-            queued.push(db.map_or(Expect::Forward, Expect::Select));
-        }
-        Flow::Taken
-    }
-
     pub(super) fn set_name(&mut self, name: &[u8]) -> Result<(), &'static str> {
         let printable = name.iter().all(|byte| (b'!'..=b'~').contains(byte));
         let text = std::str::from_utf8(name).ok().filter(|_| printable);
@@ -272,6 +282,11 @@ impl Session {
         text.clone_into(&mut self.client.about().name);
         Ok(())
     }
+}
+
+/// What an error reply says.
+fn error_text(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply.get(1..).unwrap_or_default()).trim_end().to_owned()
 }
 
 /// Compares in a time that does not tell how much was right.

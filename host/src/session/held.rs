@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::transaction::Own;
 use super::{Flow, Session};
 use crate::command::Command;
 use crate::proxy::Queued;
@@ -22,8 +23,8 @@ pub(super) struct Held {
     pub(super) tracking: Option<i64>,
     /// The lane is known to the server as another user than the sidecar's.
     pub(super) identified: bool,
-    /// EXEC may change the database.
-    pub(super) selecting: bool,
+    /// EXEC has been sent, and this is to be done when it has run.
+    pub(super) executing: Option<Transaction>,
     /// A name and a password have been tried on a lane of their own.
     pub(super) asked_anew: bool,
     /// The lane's own number has been asked for.
@@ -47,8 +48,8 @@ pub(super) enum Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) queued: Queued,
-    /// Commands that are answered here when EXEC comes, with their places in it.
-    pub(super) local: Vec<(usize, Vec<u8>)>,
+    /// What the session does itself when EXEC has run, with its places there.
+    pub(super) own: Vec<(usize, Own)>,
     /// A command was refused here, so EXEC must fail.
     pub(super) refused: bool,
 }
@@ -112,6 +113,7 @@ impl Held {
     fn needs_pin(&self, outbox: &Outbox) -> bool {
         self.in_transaction()
             || self.watching
+            || self.executing.is_some()
             || self.identified
             || self.tracking.is_some()
             || self.monitoring
@@ -125,6 +127,9 @@ impl Session {
     /// The lane for the next command. None: it is another than the one that still owes replies, so the command waits.
     pub(super) fn lane(&mut self, pinned: bool) -> Option<Rc<Lane>> {
         let owed = self.outbox.owed() > 0;
+        // While the server holds writes back, whoever reads must not stand behind one that writes.
+        let paused_until = self.shared.clients.paused_until();
+        let pinned = pinned || (paused_until != 0 && self.shared.clock.now() < paused_until);
         let fits = |protocol: &Protocol, db: &u32| (*protocol, *db) == (self.protocol, self.db);
         match &self.held.lane {
             Some(On::Shared(lane, protocol, db)) if !pinned && fits(protocol, db) => return Some(Rc::clone(lane)),
@@ -216,18 +221,6 @@ impl Session {
         }
     }
 
-    /// Takes up the database that EXEC has selected. Wait: EXEC has not been answered.
-    pub(super) fn settle_database(&mut self) -> Flow {
-        if self.outbox.owed() > 0 {
-            return Flow::Wait;
-        }
-        self.held.selecting = false;
-        if let Some(db) = self.outbox.take_selected() {
-            self.moved_to(db);
-        }
-        Flow::Taken
-    }
-
     pub(super) fn subscribe(&mut self, command: &Command<'_>) -> Flow {
         let Some(lane) = self.lane(true) else { return Flow::Wait };
         lane.listen(&self.outbox, Listening::Messages);
@@ -236,6 +229,14 @@ impl Session {
         // Confirmations are not counted; when this is answered, they have all come.
         lane.send(&self.outbox, Expect::Fence, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
         Flow::Taken
+    }
+
+    /// SUBSCRIBE to one channel, or UNSUBSCRIBE from it, inside MULTI: its confirmation is an element of EXEC's array.
+    pub(super) fn subscribe_queued(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        lane.listen(&self.outbox, Listening::Messages);
+        self.held.subscribing = true;
+        self.queue(command, Some(Own::Subscribe))
     }
 
     pub(super) fn monitor(&mut self, command: &Command<'_>) -> Flow {

@@ -83,6 +83,10 @@ struct Session {
     /// CLIENT NO-EVICT and CLIENT NO-TOUCH, which mean nothing to a shared lane.
     stays: bool,
     untouching: bool,
+    /// Bytes read, bytes written, commands taken.
+    traffic: [u64; 3],
+    /// The name of the last command.
+    last: &'static str,
     /// Replies go here while a transaction's own commands are answered.
     captured: Option<Vec<u8>>,
     idle: Option<Pin<Box<Sleep>>>,
@@ -171,6 +175,8 @@ impl Session {
             told: Standing::default(),
             stays: false,
             untouching: false,
+            traffic: [0; 3],
+            last: "NULL",
             captured: None,
             idle,
             ended: false,
@@ -237,7 +243,11 @@ impl Session {
                 self.ended = true;
                 Poll::Ready(true)
             }
-            Poll::Ready(Ok(_)) => Poll::Ready(self.reset_idle()),
+            Poll::Ready(Ok(read)) => {
+                self.traffic[0] += read as u64;
+                self.client.counted(self.traffic);
+                Poll::Ready(self.reset_idle())
+            }
             Poll::Ready(Err(_)) => Poll::Ready(false),
         }
     }
@@ -256,20 +266,25 @@ impl Session {
 
     /// Writes what is there. Ready(true): all of it; Ready(false): the connection is gone.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let socket = &mut self.socket;
-        self.outbox.drain(|bytes| {
+        let (socket, traffic) = (&mut self.socket, &mut self.traffic);
+        let written = self.outbox.drain(|bytes| {
             while !bytes.is_empty() {
                 match Pin::new(&mut *socket).poll_write(cx, bytes) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
-                    Poll::Ready(Ok(written)) => bytes.advance(written),
+                    Poll::Ready(Ok(written)) => {
+                        traffic[1] += written as u64;
+                        bytes.advance(written);
+                    }
                 }
             }
             if bytes.capacity() > BUFFER_KEPT_BYTES {
                 *bytes = BytesMut::new();
             }
             Poll::Ready(true)
-        })
+        });
+        self.client.counted(self.traffic);
+        written
     }
 
     /// Why no more commands may be taken now.
@@ -284,6 +299,9 @@ impl Session {
     /// Takes the commands that have been read, as far as they may be taken now.
     fn take_commands(&mut self) {
         self.held.waiting = None;
+        if self.held.executing.is_some() && self.outbox.owed() == 0 {
+            self.executed();
+        }
         if self.inbox.is_empty() {
             return;
         }
@@ -296,6 +314,9 @@ impl Session {
         let mut scanner = std::mem::take(&mut self.scanner);
         while !inbox.is_empty() && !self.closing && self.outbox.fate() == Fate::Alive {
             self.held.waiting = self.waiting();
+            if self.held.executing.is_some() {
+                self.held.waiting = Some(Waiting::Lane);
+            }
             if self.held.waiting.is_some() {
                 break;
             }
@@ -342,11 +363,9 @@ impl Session {
     }
 
     fn command(&mut self, command: &Command<'_>, now: i64, counts: &mut [u64; Kind::LABELS.len()]) -> Flow {
-        if self.held.selecting && self.settle_database() == Flow::Wait {
-            self.held.waiting = Some(Waiting::Lane);
-            return Flow::Wait;
-        }
         let row = command.row();
+        self.last = row.map_or("NULL", |row| row.name);
+        self.traffic[2] += 1;
         let flow = match row {
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
                 self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
@@ -378,7 +397,9 @@ impl Session {
             Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => self.transaction(command, row),
             Kind::Subscribe if !self.held.in_transaction() => self.subscribe(command),
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
-            Kind::Subscribe => self.refuse_queued(command),
+            // With more, the server itself puts more elements into EXEC's array than it has announced.
+            Kind::Subscribe if command.args.len() == 2 => self.subscribe_queued(command),
+            Kind::Subscribe => self.refuse_queued(command, row),
             Kind::Refused => {
                 let name = command.name().escape_ascii();
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
@@ -459,16 +480,14 @@ impl Session {
     fn publish_changes(&mut self) {
         let standing = self.standing();
         if standing != self.told {
-            self.told = standing;
-            self.client.about().standing = standing;
+            self.publish();
         }
     }
 
-    /// The same, and which command it was that asks.
-    fn publish(&mut self, command: &'static str) {
+    fn publish(&mut self) {
         self.told = self.standing();
         let mut about = self.client.about();
-        (about.standing, about.command) = (self.told, command);
+        (about.standing, about.command) = (self.told, self.last);
     }
 
     fn standing(&self) -> Standing {
@@ -478,7 +497,7 @@ impl Session {
             db: self.db,
             protocol: self.protocol,
             subscribed: self.outbox.subscribed(),
-            queued: transaction.map(|of| of.queued.iter().filter(is_answer).count() + of.local.len()),
+            queued: transaction.map(|of| of.queued.iter().filter(is_answer).count()),
             blocked: self.held.blocking && self.outbox.owed() > 0,
             monitoring: self.held.monitoring,
             tracking: self.held.tracking.is_some_and(|redirect| redirect >= 0),

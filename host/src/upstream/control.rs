@@ -15,6 +15,8 @@ pub struct ServerFacts {
     pub version: String,
     /// How many databases it has.
     pub databases: u32,
+    /// What it calls itself and its version in HELLO.
+    pub hello: (String, String),
     /// Its line about a client of its own (CLIENT INFO): which fields this version has, and in which order.
     pub client_line: String,
     /// The database of clients that do not select one.
@@ -52,7 +54,8 @@ impl<'a> Control<'a> {
     pub async fn facts(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
         let Target::Tcp { host, port } = &self.route.target else {
             let (version, client_line) = (super::embedded::VERSION.to_owned(), CLIENT_LINE.to_owned());
-            return Ok(ServerFacts { version, databases: 1, client_line, db, skew_ms: 0 });
+            let hello = ("redis".to_owned(), version.clone());
+            return Ok(ServerFacts { version, databases: 1, hello, client_line, db, skew_ms: 0 });
         };
         let asked = self.ask(host, *port, db, now);
         // Connecting has a limit of its own; a server that answers nothing must not hold us up for ever.
@@ -85,7 +88,16 @@ impl<'a> Control<'a> {
         }
         let line: Result<String, _> = redis::cmd("CLIENT").arg("INFO").query_async(&mut server).await;
         let client_line = line.ok().unwrap_or_else(|| CLIENT_LINE.to_owned());
-        Ok(ServerFacts { version, databases, client_line, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
+        let said: Result<Vec<redis::Value>, _> = redis::cmd("HELLO").arg(2).query_async(&mut server).await;
+        let said = said.unwrap_or_default();
+        let hello = |name: &str| {
+            let texts = said.iter().map(|value| redis::from_redis_value_ref::<String>(value).unwrap_or_default());
+            let mut behind = texts.skip_while(|text| text != name);
+            behind.nth(1)
+        };
+        let server_name = hello("server").unwrap_or_else(|| "redis".to_owned());
+        let hello = (server_name, hello("version").unwrap_or_else(|| version.clone()));
+        Ok(ServerFacts { version, databases, hello, client_line, db, skew_ms: seconds * 1000 + micros / 1000 - middle })
     }
 }
 

@@ -27,10 +27,10 @@ pub enum Expect {
     Opening,
     /// The lane's own number at the server.
     Number,
-    /// An element of EXEC's array: the session is in this database if it is OK.
-    Select(u32),
-    /// Let the session know how it went, and not the client.
+    /// The session makes of it what the client is told.
     Noted,
+    /// The same for EXEC's array, in which elements with these places confirm subscriptions.
+    Executed(Rc<[usize]>),
     /// The reply of HELLO: the lane speaks this protocol from here on.
     Protocol(Protocol),
 }
@@ -53,18 +53,23 @@ pub(super) enum PubSub {
 
 impl Expect {
     /// Delivers `bytes`, the server's reply.
-    pub(super) fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
+    pub fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
         match self {
-            Self::Forward | Self::Select(_) => outbox.push(bytes),
+            Self::Forward => outbox.push(bytes),
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
-            Self::Noted => outbox.note(match reply::text(bytes) {
-                Some(error) if bytes.first() == Some(&reply::kind::ERROR) => {
-                    Err(String::from_utf8_lossy(error).into_owned())
+            Self::Noted => outbox.note(bytes),
+            Self::Executed(places) => {
+                let elements = if places.is_empty() { None } else { reply::elements(bytes) };
+                let confirm = |place: &usize| pub_sub(elements.as_ref()?.get(*place)?);
+                for confirmed in places.iter().filter_map(confirm) {
+                    if let PubSub::Confirmation { of, count } = confirmed {
+                        outbox.set_subscriptions(of, count);
+                    }
                 }
-                _ => Ok(()),
-            }),
+                outbox.note(bytes);
+            }
             Self::SetNx => outbox.push(set_nx(bytes)),
-            Self::Exec(slots) => match exec(bytes, slots, protocol, outbox) {
+            Self::Exec(slots) => match exec(bytes, slots, protocol) {
                 Some(reply) => outbox.push(&reply),
                 None => outbox.push(bytes),
             },
@@ -74,8 +79,8 @@ impl Expect {
 
     /// Whether the client waits for something.
     pub(super) fn is_answer(&self) -> bool {
-        use Expect::{Fence, Noted, Number, Opening, Swallow};
-        !matches!(self, Swallow | Fence | Opening | Number | Noted | Self::Protocol(_))
+        use Expect::{Executed, Fence, Noted, Number, Opening, Swallow};
+        !matches!(self, Swallow | Fence | Opening | Number | Noted | Executed(_) | Self::Protocol(_))
     }
 
     /// Whether the server sends a reply.
@@ -94,14 +99,11 @@ fn set_nx(bytes: &[u8]) -> &[u8] {
 
 /// The array of EXEC without the elements that the client did not ask for. None: it is to be handed on as it is, since
 /// the transaction did not run.
-fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol, session: &Outbox) -> Option<Vec<u8>> {
+fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol) -> Option<Vec<u8>> {
     let elements = reply::elements(bytes).filter(|elements| elements.len() == slots.len())?;
     let outbox = Outbox::new(usize::MAX);
     for (element, slot) in elements.iter().zip(slots) {
         slot.deliver(element, protocol, &outbox);
-        if let (Expect::Select(db), b"+OK\r\n") = (slot, *element) {
-            session.select(*db);
-        }
     }
     let mut out = Vec::with_capacity(bytes.len());
     write::array(&mut out, slots.iter().filter(|slot| slot.is_answer()).count());

@@ -323,7 +323,7 @@ impl Shared {
             outbox.settle(1);
             match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
-                (_, Expect::Noted) => outbox.note(Err(text.clone())),
+                (Loss::Error, Expect::Noted | Expect::Executed(_)) => outbox.note(&error),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
                 (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
                 (Loss::Error, _) => {}

@@ -15,10 +15,8 @@ pub struct Outbox {
     fate: Cell<Fate>,
     /// Channels, patterns and shard channels that the session is subscribed to.
     subscribed: Cell<[i64; 3]>,
-    /// The database that EXEC has selected.
-    selected: Cell<Option<u32>>,
-    /// How a command went whose reply the session asked to note.
-    noted: RefCell<Option<Result<(), String>>>,
+    /// A reply of which the session makes what the client is told.
+    noted: RefCell<Option<Vec<u8>>>,
 }
 
 /// Whether the session goes on.
@@ -57,7 +55,6 @@ impl Outbox {
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
             subscribed: Cell::new([0; 3]),
-            selected: Cell::new(None),
             noted: RefCell::default(),
         }
     }
@@ -143,21 +140,12 @@ impl Outbox {
         });
     }
 
-    pub(super) fn select(&self, db: u32) {
-        self.selected.set(Some(db));
+    pub(super) fn note(&self, reply: &[u8]) {
+        *self.noted.borrow_mut() = Some(reply.to_vec());
     }
 
-    /// The database that EXEC has selected, if it has.
-    pub fn take_selected(&self) -> Option<u32> {
-        self.selected.take()
-    }
-
-    pub(super) fn note(&self, how: Result<(), String>) {
-        *self.noted.borrow_mut() = Some(how);
-    }
-
-    /// How the command went whose reply was to be noted, if it has been answered.
-    pub fn take_noted(&self) -> Option<Result<(), String>> {
+    /// The reply that was to be noted, if it has come.
+    pub fn take_noted(&self) -> Option<Vec<u8>> {
         self.noted.borrow_mut().take()
     }
 
