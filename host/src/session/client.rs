@@ -54,16 +54,12 @@ impl Session {
                 let set = on_or_off(command.arg(2)).map(|on| self.stays = on);
                 self.answer_done(set);
             }
-            "client|getredir" => match self.held.tracking {
-                Some(redirect) if redirect > 0 => self.answer(|out, _| write::integer(out, redirect)),
-                _ => return self.client_tracked(command),
-            },
             "client|reply" => self.client_reply(command),
             "client|kill" => return self.client_kill(command),
             // What ends a pause must not stand behind what waits for its end.
             "client|pause" | "client|unpause" => return self.client_pause(command, name),
             "client|tracking" => return self.client_tracking(command),
-            "client|caching" | "client|trackinginfo" => return self.client_tracked(command),
+            "client|caching" | "client|trackinginfo" | "client|getredir" => return self.client_tracked(command),
             "client|unblock" => return self.client_unblock(command),
             // For the whole server, or the server's own error for a subcommand that it does not know.
             _ => return self.client_other(command),
@@ -82,7 +78,6 @@ impl Session {
     pub(super) fn is_answered_here(&self, command: &Command<'_>, name: &str) -> bool {
         match name.strip_prefix("client|") {
             Some("id" | "getname" | "setname" | "info" | "list" | "kill" | "no-evict") => true,
-            Some("getredir") => self.held.tracking.is_some_and(|redirect| redirect > 0),
             Some(_) => false,
             None => self.is_younger(command, "SETINFO", 4) || self.is_younger(command, "NO-TOUCH", 3),
         }
@@ -242,6 +237,7 @@ impl Session {
         let Some(lane) = self.lane(begins || self.held.tracking.is_some()) else { return Flow::Wait };
         let Some((at, id)) = target else {
             self.track(&lane, begins, 0);
+            self.outbox.redirects(None);
             self.pass(&lane, command);
             return Flow::Taken;
         };
@@ -265,6 +261,8 @@ impl Session {
         };
         if at_server != 0 {
             self.track(&lane, begins, id);
+            let ours = u64::try_from(id).unwrap_or_default();
+            self.outbox.redirects(begins.then_some((at_server, ours)));
         }
         self.pass_with(&lane, command, at, at_server);
         Flow::Taken
@@ -289,10 +287,13 @@ impl Session {
         (number != 0 || self.outbox.owed() == 0).then_some(number)
     }
 
-    /// CLIENT CACHING and CLIENT TRACKINGINFO, about the session's own lane.
+    /// CLIENT CACHING, CLIENT TRACKINGINFO and CLIENT GETREDIR, about the session's own lane.
     fn client_tracked(&mut self, command: &Command<'_>) -> Flow {
         let Some(lane) = self.lane(self.held.tracking.is_some()) else { return Flow::Wait };
-        self.pass(&lane, command);
+        let expect = if self.is_muted() { Expect::Swallow } else { Expect::Renumber };
+        let expect = if self.held.in_transaction() { self.wanted() } else { expect };
+        lane.send(&self.outbox, expect, |out| out.extend_from_slice(command.bytes));
+        self.held.queue(Expect::Renumber);
         Flow::Taken
     }
 

@@ -66,7 +66,7 @@ impl Session {
                 let db = command.arg(1).and_then(parse_integer).and_then(|db| u32::try_from(db).ok());
                 self.queue(command, db.map(Own::Select))
             }
-            "client|tracking" | "client|caching" | "client|trackinginfo" | "client|unblock" | "client|pause"
+            "client|tracking" | "client|caching" | "client|trackinginfo" | "client|getredir" | "client|unblock" | "client|pause"
             | "client|unpause" => {
                 self.client_command(command, row.name)
             }

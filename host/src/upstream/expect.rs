@@ -27,6 +27,8 @@ pub enum Expect {
     Opening,
     /// The lane's own number at the server.
     Number,
+    /// Hand it on with our number of the connection that invalidations go to.
+    Renumber,
     /// The session makes of it what the client is told.
     Noted,
     /// The same for EXEC's array, in which elements with these places confirm subscriptions.
@@ -57,6 +59,7 @@ impl Expect {
         match self {
             Self::Forward => outbox.push(bytes),
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
+            Self::Renumber => outbox.push_renumbered(bytes),
             Self::Noted => outbox.note(bytes),
             Self::Executed(places) => {
                 let elements = if places.is_empty() { None } else { reply::elements(bytes) };

@@ -300,7 +300,11 @@ impl Shared {
                 outbox.set_subscriptions(of, count);
                 self.before_fence_answered.set(true);
             }
-            outbox.push(frame);
+            if frame.starts_with(b">2\r\n$21\r\ntracking-redir-broken\r\n") {
+                outbox.push_renumbered(frame);
+            } else {
+                outbox.push(frame);
+            }
             outbox.wake();
         }
     }

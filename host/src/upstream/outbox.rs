@@ -15,6 +15,8 @@ pub struct Outbox {
     fate: Cell<Fate>,
     /// Channels, patterns and shard channels that the session is subscribed to.
     subscribed: Cell<[i64; 3]>,
+    /// The number that the server has given a connection to which this session's invalidations go, and ours.
+    redirect: Cell<Option<(u64, u64)>>,
     /// A reply of which the session makes what the client is told.
     noted: RefCell<Option<Vec<u8>>>,
 }
@@ -55,6 +57,7 @@ impl Outbox {
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
             subscribed: Cell::new([0; 3]),
+            redirect: Cell::new(None),
             noted: RefCell::default(),
         }
     }
@@ -138,6 +141,31 @@ impl Outbox {
             Channels::Patterns => [channels, count - channels, shards],
             Channels::Shards => [channels, patterns, count],
         });
+    }
+
+    /// Invalidations go to another connection, which has this number at the server and that one here.
+    pub fn redirects(&self, numbers: Option<(u64, u64)>) {
+        self.redirect.set(numbers);
+    }
+
+    /// Appends a frame, with our number of the connection that invalidations go to in the place of the server's.
+    pub(super) fn push_renumbered(&self, frame: &[u8]) {
+        let line = |number: u64| format!("\r\n:{number}\r\n").into_bytes();
+        let found = self.redirect.get().and_then(|(theirs, ours)| {
+            let theirs = line(theirs);
+            // The reply of GETREDIR is nothing but the number.
+            let at = memchr::memmem::find(&[b"\r\n", frame].concat(), &theirs)?;
+            Some((at, theirs.len(), line(ours)))
+        });
+        match found {
+            None => self.push(frame),
+            Some((at, length, ours)) => {
+                let whole = [b"\r\n", frame].concat();
+                let (before, after) = (whole.get(..at), whole.get(at + length..));
+                let renumbered = [before.unwrap_or_default(), &ours, after.unwrap_or_default()].concat();
+                self.push(renumbered.get(2..).unwrap_or_default());
+            }
+        }
     }
 
     pub(super) fn note(&self, reply: &[u8]) {
