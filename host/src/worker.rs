@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Client, Clients, Shared};
-use crate::upstream::{Fate, Lanes, Route, ServerFacts};
+use crate::session::{self, Call, Client, Clients, Shared};
+use crate::upstream::{Lanes, Route, ServerFacts};
 
 /// What all workers are given.
 #[derive(Clone)]
@@ -54,8 +54,8 @@ pub struct Worker {
 pub enum Order {
     /// Serve this client.
     Serve(std::net::TcpStream, Arc<Client>),
-    /// End this client.
-    Kill(u64),
+    /// Tell this client what another one has to say.
+    Call(u64, Call),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
@@ -118,12 +118,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                         counted.fetch_sub(1, Ordering::Relaxed);
                     }
                 },
-                Some(Order::Kill(id)) => {
-                    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
-                        outbox.end(Fate::Closed);
-                        outbox.wake();
-                    }
-                }
+                Some(Order::Call(id, call)) => session::take_call(&shared, id, call),
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),

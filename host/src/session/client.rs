@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::clients::{ClientKind, Filter};
-use super::{Flow, Muted, Session};
+use super::{Call, Flow, Muted, Session};
 use crate::command::Command;
 use crate::resp::{parse_integer, write};
 use crate::upstream::{Expect, Lane, Listening};
@@ -97,6 +97,11 @@ impl Session {
         } else if self.is_younger(command, "NO-TOUCH", 3) {
             let set = on_or_off(command.arg(2)).map(|on| self.untouching = on);
             self.answer_done(set);
+        } else if command.arg(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"IMPORT-SOURCE")) {
+            // It is the connection's, and a shared one would import for others too.
+            let Some(lane) = self.lane(true) else { return Flow::Wait };
+            self.held.importing = command.arg(2).is_some_and(|on| on.eq_ignore_ascii_case(b"ON"));
+            self.pass(&lane, command);
         } else {
             return self.plain(command);
         }
@@ -114,7 +119,11 @@ impl Session {
         let lower = shown.to_ascii_lowercase();
         let text = text.ok_or(format!("ERR {lower} cannot contain spaces, newlines or special characters."))?;
         let mut about = self.client.about();
-        if is_name { text.clone_into(&mut about.library) } else { text.clone_into(&mut about.library_version) }
+        if is_name {
+            text.clone_into(&mut about.library)
+        } else {
+            text.clone_into(&mut about.library_version)
+        }
         Ok(())
     }
 
@@ -245,19 +254,8 @@ impl Session {
             let Some(own) = self.own_number(&lane) else { return Flow::Wait };
             own
         } else {
-            let client = u64::try_from(id).ok().and_then(|id| self.shared.clients.get(id));
-            match client.map(|client| client.about().at_server.load(Ordering::Acquire)) {
-                Some(0) => {
-                    let error = format!(
-                        "ERR bellwether cannot redirect to client {id}, which has no connection of its own at the \
-                         server; SUBSCRIBE there first, or use HELLO 3, where the same connection is told"
-                    );
-                    self.refuse(&error);
-                    return Flow::Taken;
-                }
-                Some(number) => number,
-                None => 0,
-            }
+            let Some(number) = self.number_of(id) else { return Flow::Wait };
+            number
         };
         if at_server != 0 {
             self.track(&lane, begins, id);
@@ -266,6 +264,22 @@ impl Session {
         }
         self.pass_with(&lane, command, at, at_server);
         Flow::Taken
+    }
+
+    /// The number that the server has given the lane of another client, which is asked to take one if it has none. 0:
+    /// there is no such client. None: it has been asked.
+    fn number_of(&mut self, id: i64) -> Option<u64> {
+        let Some(client) = u64::try_from(id).ok().and_then(|id| self.shared.clients.get(id)) else { return Some(0) };
+        let number = client.about().at_server.load(Ordering::Acquire);
+        if number == 0 && !self.outbox.take_told() {
+            if !self.held.asked_own {
+                self.held.asked_own = true;
+                self.shared.clients.call(client.worker, client.id, Call::Own(self.client.worker, self.client.id));
+            }
+            return None;
+        }
+        self.held.asked_own = false;
+        Some(number)
     }
 
     fn track(&mut self, lane: &Lane, begins: bool, redirect: i64) {
@@ -277,7 +291,7 @@ impl Session {
     }
 
     /// The number that the server has given the session's own lane. None: it is still to be told.
-    fn own_number(&mut self, lane: &Lane) -> Option<u64> {
+    pub(super) fn own_number(&mut self, lane: &Lane) -> Option<u64> {
         let number = lane.number().load(Ordering::Acquire);
         if number == 0 && !self.held.asked_number {
             self.held.asked_number = true;

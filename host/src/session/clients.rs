@@ -69,6 +69,8 @@ pub struct Standing {
     pub stays: bool,
     /// Its reads do not count as use.
     pub untouching: bool,
+    /// It copies data in, and expires nothing.
+    pub importing: bool,
 }
 
 /// Which clients are asked about. What is None is not asked.
@@ -108,8 +110,19 @@ pub struct Clients {
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
     /// Until when the server holds commands back, as far as our own clients have asked for it. 0: it does not.
     paused_until: AtomicI64,
-    /// Ends a client of a worker.
-    kill: std::sync::OnceLock<Box<dyn Fn(usize, u64) + Send + Sync>>,
+    /// Tells a client of a worker something.
+    call: std::sync::OnceLock<Box<dyn Fn(usize, u64, Call) + Send + Sync>>,
+}
+
+/// What one client has another one told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// It ends.
+    End,
+    /// It takes a connection of its own to the server, and has this client of this worker told when it has one.
+    Own(usize, u64),
+    /// The client that was asked has one, or is gone.
+    Told,
 }
 
 // === impl Client ===
@@ -186,6 +199,7 @@ impl Standing {
             (self.queued.is_some(), 'x'),
             (self.blocked, 'b'),
             (self.tracking, 't'),
+            (self.importing, 'I'),
             (self.stays, 'e'),
             (self.untouching, 'T'),
         ];
@@ -211,6 +225,7 @@ impl Default for Standing {
             redirect: -1,
             stays: false,
             untouching: false,
+            importing: false,
         }
     }
 }
@@ -273,9 +288,14 @@ impl Clients {
         client
     }
 
-    /// A client has asked the server to hold commands back until then.
+    /// A client has asked the server to hold commands back until then. 0: no longer.
     pub fn pause(&self, until: i64) {
-        self.paused_until.store(until, Ordering::Relaxed);
+        if until == 0 {
+            self.paused_until.store(0, Ordering::Relaxed);
+        } else {
+            // Of two pauses the longer one stands.
+            self.paused_until.fetch_max(until, Ordering::Relaxed);
+        }
     }
 
     /// Until when the server holds commands back. 0: it does not.
@@ -303,19 +323,27 @@ impl Clients {
         self.picked(now, filter).iter().map(|client| client.line(now, pattern)).collect()
     }
 
-    /// Says how a client of a worker is ended. Once, before the first client.
-    pub fn on_kill(&self, kill: impl Fn(usize, u64) + Send + Sync + 'static) {
+    /// Says how a client of a worker is told something. Once, before the first client.
+    pub fn on_call(&self, call: impl Fn(usize, u64, Call) + Send + Sync + 'static) {
         // A second one would be a second server in one process, which there is not.
-        drop(self.kill.set(Box::new(kill)));
+        drop(self.call.set(Box::new(call)));
+    }
+
+    /// Tells a client of a worker something.
+    pub fn call(&self, worker: usize, id: u64, what: Call) {
+        if let Some(call) = self.call.get() {
+            call(worker, id, what);
+        }
     }
 
     /// Ends the clients that the filter picks, other than `me`, which ends itself when it has been answered: how many,
     /// and whether it is one of them.
     pub fn kill(&self, now: i64, filter: &Filter, me: u64) -> (usize, bool) {
         let picked = self.picked(now, filter);
-        if let Some(kill) = self.kill.get() {
-            picked.iter().filter(|client| client.id != me).for_each(|client| kill(client.worker, client.id));
-        }
+        picked
+            .iter()
+            .filter(|client| client.id != me)
+            .for_each(|client| self.call(client.worker, client.id, Call::End));
         // Who lists them now does not find them any more, though their ends come one by one.
         picked.iter().for_each(|client| self.remove(client.id));
         (picked.len(), picked.iter().any(|client| client.id == me))

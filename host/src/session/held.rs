@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::transaction::Own;
-use super::{Flow, Session};
+use super::{Call, Flow, Session};
 use crate::command::Command;
 use crate::proxy::Queued;
 use crate::resp::Protocol;
@@ -27,6 +27,12 @@ pub(super) struct Held {
     pub(super) executing: Option<Transaction>,
     /// A name and a password have been tried on a lane of their own.
     pub(super) asked_anew: bool,
+    /// Another client's invalidations come to this one.
+    pub(super) owned: bool,
+    /// Another client has been asked to have a lane of its own.
+    pub(super) asked_own: bool,
+    /// CLIENT IMPORT-SOURCE is on.
+    pub(super) importing: bool,
     /// The lane's own number has been asked for.
     pub(super) asked_number: bool,
     pub(super) monitoring: bool,
@@ -115,6 +121,8 @@ impl Held {
             || self.watching
             || self.executing.is_some()
             || self.identified
+            || self.owned
+            || self.importing
             || self.tracking.is_some()
             || self.monitoring
             || (self.subscribing && outbox.subscriptions() > 0)
@@ -135,9 +143,7 @@ impl Session {
             Some(On::Shared(lane, protocol, db)) if !pinned && fits(protocol, db) => return Some(Rc::clone(lane)),
             Some(On::Pinned(lane, ..)) if self.held.needs_pin(&self.outbox) => return Some(Rc::clone(lane)),
             // One that was lost and held nothing is no reason to close.
-            Some(On::Pinned(lane, protocol, db))
-                if fits(protocol, db) && ((pinned && !lane.has_ended()) || owed) =>
-            {
+            Some(On::Pinned(lane, protocol, db)) if fits(protocol, db) && ((pinned && !lane.has_ended()) || owed) => {
                 return Some(Rc::clone(lane));
             }
             _ if owed => return None,
@@ -171,6 +177,18 @@ impl Session {
         let lane = self.shared.lanes.pin(self.protocol, 0);
         self.held.lane = Some(On::Pinned(Rc::clone(&lane), self.protocol, 0));
         Some(lane)
+    }
+
+    /// Takes a lane of its own, for another client's invalidations to come to, and lets who waits for that know.
+    pub(super) fn own_lane(&mut self) {
+        let Some(lane) = self.lane(true) else { return };
+        lane.listen(&self.outbox, Listening::Messages);
+        self.held.owned = true;
+        if self.own_number(&lane).is_some() {
+            for (worker, by) in self.outbox.take_asked() {
+                self.shared.clients.call(worker, by, Call::Told);
+            }
+        }
     }
 
     /// Takes a lane that is opened with a name and password of the client's.

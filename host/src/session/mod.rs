@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use clients::Standing;
-pub use clients::{Client, Clients};
+pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
 
 use crate::clock::Clock;
@@ -137,8 +137,26 @@ pub async fn serve(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) {
     std::future::poll_fn(|cx| session.poll(cx)).await;
     session.outbox.end(Fate::Closed);
     shared.outboxes.borrow_mut().remove(&id);
+    for (worker, by) in session.outbox.take_asked() {
+        shared.clients.call(worker, by, Call::Told);
+    }
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
+}
+
+/// Tells a client of the worker what another one has to say.
+pub fn take_call(shared: &Shared, id: u64, call: Call) {
+    match (shared.outboxes.borrow().get(&id), call) {
+        (Some(outbox), Call::End) => outbox.end(Fate::Closed),
+        (Some(outbox), Call::Own(worker, by)) => outbox.ask_own((worker, by)),
+        (Some(outbox), Call::Told) => outbox.tell(),
+        // It is gone, so that it will have none.
+        (None, Call::Own(worker, by)) => shared.clients.call(worker, by, Call::Told),
+        (None, _) => {}
+    }
+    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
+        outbox.wake();
+    }
 }
 
 // === impl Shared ===
@@ -301,6 +319,9 @@ impl Session {
         self.held.waiting = None;
         if self.held.executing.is_some() && self.outbox.owed() == 0 {
             self.executed();
+        }
+        if self.outbox.is_asked() {
+            self.own_lane();
         }
         if self.inbox.is_empty() {
             return;
@@ -504,6 +525,7 @@ impl Session {
             redirect: self.held.tracking.unwrap_or(-1),
             stays: self.stays,
             untouching: self.untouching,
+            importing: self.held.importing,
         }
     }
 

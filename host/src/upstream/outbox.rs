@@ -17,6 +17,10 @@ pub struct Outbox {
     subscribed: Cell<[i64; 3]>,
     /// The number that the server has given a connection to which this session's invalidations go, and ours.
     redirect: Cell<Option<(u64, u64)>>,
+    /// Clients, by worker and number, that wait for the session to have a lane of its own.
+    asked_own: RefCell<Vec<(usize, u64)>>,
+    /// The client that was asked for that has answered.
+    told: Cell<bool>,
     /// A reply of which the session makes what the client is told.
     noted: RefCell<Option<Vec<u8>>>,
 }
@@ -58,6 +62,8 @@ impl Outbox {
             fate: Cell::new(Fate::Alive),
             subscribed: Cell::new([0; 3]),
             redirect: Cell::new(None),
+            asked_own: RefCell::default(),
+            told: Cell::new(false),
             noted: RefCell::default(),
         }
     }
@@ -141,6 +147,31 @@ impl Outbox {
             Channels::Patterns => [channels, count - channels, shards],
             Channels::Shards => [channels, patterns, count],
         });
+    }
+
+    /// A client of a worker waits for the session to have a lane of its own.
+    pub fn ask_own(&self, by: (usize, u64)) {
+        self.asked_own.borrow_mut().push(by);
+    }
+
+    /// Whether one waits for that.
+    pub fn is_asked(&self) -> bool {
+        !self.asked_own.borrow().is_empty()
+    }
+
+    /// Who waits for that.
+    pub fn take_asked(&self) -> Vec<(usize, u64)> {
+        std::mem::take(&mut *self.asked_own.borrow_mut())
+    }
+
+    /// The client that was asked has a lane of its own, or is gone.
+    pub fn tell(&self) {
+        self.told.set(true);
+    }
+
+    /// Whether it has answered.
+    pub fn take_told(&self) -> bool {
+        self.told.take()
     }
 
     /// Invalidations go to another connection, which has this number at the server and that one here.
