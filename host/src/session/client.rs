@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::clients::{ClientKind, Filter};
-use super::{Call, Flow, Muted, Session};
+use super::clients::{ClientKind, Filter, Standing};
+use super::{Call, Flow, Muted, Session, Shared};
 use crate::command::Command;
 use crate::resp::{parse_integer, write};
-use crate::upstream::{Expect, Lane, Listening};
+use crate::upstream::{Expect, Fate, Lane, Listening};
 
 /// An error of a command, in the server's words.
 type Refusal = String;
@@ -23,6 +23,21 @@ enum Checked {
 }
 
 const SYNTAX: &str = "ERR syntax error";
+
+/// Tells a client of the worker what another one has to say.
+pub fn take_call(shared: &Shared, id: u64, call: Call) {
+    match (shared.outboxes.borrow().get(&id), call) {
+        (Some(outbox), Call::End) => outbox.end(Fate::Closed),
+        (Some(outbox), Call::Own(worker, by)) => outbox.ask_own((worker, by)),
+        (Some(outbox), Call::Told) => outbox.tell(),
+        // It is gone, so that it will have none.
+        (None, Call::Own(worker, by)) => shared.clients.call(worker, by, Call::Told),
+        (None, _) => {}
+    }
+    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
+        outbox.wake();
+    }
+}
 
 // === impl Session ===
 
@@ -65,6 +80,38 @@ impl Session {
             _ => return self.client_other(command),
         }
         Flow::Taken
+    }
+
+    /// Lets other clients know what this one holds, where that has changed.
+    pub(super) fn publish_changes(&mut self) {
+        let standing = self.standing();
+        if standing != self.told {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.told = self.standing();
+        let mut about = self.client.about();
+        (about.standing, about.command) = (self.told, self.last);
+    }
+
+    fn standing(&self) -> Standing {
+        let transaction = self.held.transaction.as_ref();
+        let is_answer = |expect: &&Expect| **expect != Expect::Swallow;
+        Standing {
+            db: self.db,
+            protocol: self.protocol,
+            subscribed: self.outbox.subscribed(),
+            queued: transaction.map(|of| of.queued.iter().filter(is_answer).count()),
+            blocked: self.held.blocking && self.outbox.owed() > 0,
+            monitoring: self.held.monitoring,
+            tracking: self.held.tracking.is_some_and(|redirect| redirect >= 0),
+            redirect: self.held.tracking.unwrap_or(-1),
+            stays: self.stays,
+            untouching: self.untouching,
+            importing: self.held.importing,
+        }
     }
 
     fn answer_done(&mut self, done: Result<(), Refusal>) {

@@ -1,5 +1,5 @@
-//! Every client of the process, for CLIENT LIST and CLIENT KILL. Touched when a client comes, goes, changes what it holds
-//! or is asked about.
+//! Every client of the process, for CLIENT LIST and CLIENT KILL. Touched when a client comes, goes, changes what it
+//! holds or is asked about.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -111,8 +111,11 @@ pub struct Clients {
     /// Until when the server holds commands back, as far as our own clients have asked for it. 0: it does not.
     paused_until: AtomicI64,
     /// Tells a client of a worker something.
-    call: std::sync::OnceLock<Box<dyn Fn(usize, u64, Call) + Send + Sync>>,
+    call: std::sync::OnceLock<Box<Calling>>,
 }
+
+/// Tells the client of that number, of that worker, something.
+type Calling = dyn Fn(usize, u64, Call) + Send + Sync;
 
 /// What one client has another one told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
 }
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you \
+                           sure your configuration is correct?";
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
                                      HELLO AUTH <user> <pass> option can be used to authenticate the client \
                                      and select the RESP protocol version at the same time";
@@ -121,6 +123,11 @@ impl Session {
             let right = same_text(expect.as_bytes(), password);
             self.authenticated |= right;
             return Some(if right { Ok(()) } else { Err(WRONG_PASSWORD.to_owned()) });
+        }
+        // Clients need none, whatever the server asks of the sidecar.
+        let open = self.shared.config.client_password.as_ref().is_some_and(|own| own.reveal() == "none");
+        if is_default && !self.held.identified && open {
+            return Some(if user.is_some() { Ok(()) } else { Err(NO_PASSWORD.to_owned()) });
         }
         if let Some(noted) = self.outbox.take_noted() {
             let noted = if noted.first() == Some(&b'-') { Err(error_text(&noted)) } else { Ok(()) };

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+pub use client::take_call;
 use clients::Standing;
 pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
@@ -142,21 +143,6 @@ pub async fn serve(shared: Rc<Shared>, socket: TcpStream, client: Arc<Client>) {
     }
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
-}
-
-/// Tells a client of the worker what another one has to say.
-pub fn take_call(shared: &Shared, id: u64, call: Call) {
-    match (shared.outboxes.borrow().get(&id), call) {
-        (Some(outbox), Call::End) => outbox.end(Fate::Closed),
-        (Some(outbox), Call::Own(worker, by)) => outbox.ask_own((worker, by)),
-        (Some(outbox), Call::Told) => outbox.tell(),
-        // It is gone, so that it will have none.
-        (None, Call::Own(worker, by)) => shared.clients.call(worker, by, Call::Told),
-        (None, _) => {}
-    }
-    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
-        outbox.wake();
-    }
 }
 
 // === impl Shared ===
@@ -495,38 +481,6 @@ impl Session {
     fn refuse(&mut self, error: &str) {
         self.answer(|out, _| write::error(out, error));
         self.held.refused();
-    }
-
-    /// Lets other clients know what this one holds, where that has changed.
-    fn publish_changes(&mut self) {
-        let standing = self.standing();
-        if standing != self.told {
-            self.publish();
-        }
-    }
-
-    fn publish(&mut self) {
-        self.told = self.standing();
-        let mut about = self.client.about();
-        (about.standing, about.command) = (self.told, self.last);
-    }
-
-    fn standing(&self) -> Standing {
-        let transaction = self.held.transaction.as_ref();
-        let is_answer = |expect: &&Expect| **expect != Expect::Swallow;
-        Standing {
-            db: self.db,
-            protocol: self.protocol,
-            subscribed: self.outbox.subscribed(),
-            queued: transaction.map(|of| of.queued.iter().filter(is_answer).count()),
-            blocked: self.held.blocking && self.outbox.owed() > 0,
-            monitoring: self.held.monitoring,
-            tracking: self.held.tracking.is_some_and(|redirect| redirect >= 0),
-            redirect: self.held.tracking.unwrap_or(-1),
-            stays: self.stays,
-            untouching: self.untouching,
-            importing: self.held.importing,
-        }
     }
 
     /// What is done with a reply: the client has it, unless it asked not to.
