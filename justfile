@@ -29,6 +29,11 @@ bench *flags:
     cargo build --profile dist --locked
     python3 tests/bench/run.py {{ flags }}
 
+# Suites that others wrote (rq, dogpile.cache, redis-py, valkey; quick: the first two), direct and through the sidecar.
+suites *names="all":
+    cargo build --locked
+    python3 tests/suites/run.py {{ names }}
+
 # The standard policies as components, by cargo-component (0.21.1), which has to be installed.
 components:
     cargo component build --profile policy --target wasm32-unknown-unknown -p market-hours-policy -p namespaces-policy -p ttl-policy

@@ -141,10 +141,10 @@ impl Crew {
         let workers: Vec<_> =
             (0..setup.workers).map(|index| Worker::start(index, setup.clone())).collect::<Result<_, _>>()?;
         let orders: Vec<_> = workers.iter().map(Worker::orders).collect();
-        clients.on_kill(move |worker, id| {
+        clients.on_call(move |worker, id, call| {
             if let Some(orders) = orders.get(worker) {
                 // A worker that has stopped has no clients.
-                drop(orders.send(Order::Kill(id)));
+                drop(orders.send(Order::Call(id, call)));
             }
         });
         Ok(Self { workers, clients, metrics, clients_max: config.clients_max, clock })

@@ -93,6 +93,11 @@ impl Users {
         Ok(())
     }
 
+    /// Whether they are those of a file.
+    pub fn has_file(&self) -> bool {
+        self.0.file.is_some()
+    }
+
     /// Whether a client is let in as the default user without a password.
     pub fn need_no_password(&self) -> bool {
         self.current().get(DEFAULT).is_some_and(User::is_open)

@@ -18,8 +18,8 @@ use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Client, Clients, Incoming, Shared};
-use crate::upstream::{Fate, Lanes, PING_EVERY, Route, ServerFacts};
+use crate::session::{self, Call, Client, Clients, Incoming, Shared};
+use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
 
 /// What all workers are given.
@@ -58,8 +58,8 @@ pub struct Worker {
 pub enum Order {
     /// Serve this client.
     Serve(Incoming, Arc<Client>),
-    /// End this client.
-    Kill(u64),
+    /// Tell this client what another one has to say.
+    Call(u64, Call),
     /// The server has these commands now.
     Commands(Arc<Table>),
     /// Answer what is in flight, end all clients, and stop.
@@ -120,12 +120,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                 Some(Order::Serve(incoming, client)) => {
                     drop(sessions.spawn_local(session::serve(Rc::clone(&shared), incoming, client)));
                 }
-                Some(Order::Kill(id)) => {
-                    if let Some(outbox) = shared.outboxes.borrow().get(&id) {
-                        outbox.end(Fate::Closed);
-                        outbox.wake();
-                    }
-                }
+                Some(Order::Call(id, call)) => session::take_call(&shared, id, call),
                 Some(Order::Commands(table)) => *shared.commands.borrow_mut() = Rc::new(Table::clone(&table)),
                 Some(Order::Drain) | None => break,
             },

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, Ending};
 use super::process::poll_until;
-use super::transcript::{Reply, Setting, Step, Transcript, What, expanded};
+use super::transcript::{Part, Reply, Setting, Step, Transcript, What, expanded};
 use super::{Redis, Sidecar};
 
 /// Whom a conversation is held with.
@@ -34,6 +34,8 @@ struct Talk<'a> {
     way: Way,
     redis: &'a Redis,
     clients: BTreeMap<char, Client>,
+    /// What stands for the numbers of clients, and the numbers.
+    numbers: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// Above so many bytes, one at a time takes too long.
@@ -88,7 +90,7 @@ fn hold_all(setting: &Setting, group: &[Transcript], tests: &Path) -> Vec<String
 /// Holds a conversation in one way, compared with how direct Redis did: all replies, or what went otherwise.
 fn hold(transcript: &Transcript, way: Way, redis: &Redis, direct: Option<&Heard>) -> Result<Heard, String> {
     empty(redis);
-    let mut talk = Talk { way, redis, clients: BTreeMap::new() };
+    let mut talk = Talk { way, redis, clients: BTreeMap::new(), numbers: BTreeMap::new() };
     let (mut heard, mut sent) = (Heard::new(), Vec::new());
     for step in &transcript.steps {
         let failed = |sent: &[u8], why: String| {
@@ -99,6 +101,7 @@ fn hold(transcript: &Transcript, way: Way, redis: &Redis, direct: Option<&Heard>
         };
         match &step.what {
             What::Send(_) => sent = talk.send(step),
+            What::Learn => talk.learn(step.client),
             What::Close => drop(talk.clients.remove(&step.client)),
             What::Wait(line) => poll_until(line, || talk.redis.admin().ask("INFO").lines().any(|has| has == line)),
             What::Ended => match talk.client(step.client).next() {
@@ -158,11 +161,29 @@ impl Talk<'_> {
         })
     }
 
+    fn learn(&mut self, name: char) {
+        let client = self.client(name);
+        client.command(&[b"CLIENT", b"ID"]);
+        let number = client.reply();
+        self.numbers.insert(format!("{{id:{name}}}").into_bytes(), number[1..number.len() - 2].to_vec());
+    }
+
+    /// The number of a client in the place of what stands for it.
+    fn named(&self, word: &[u8]) -> Vec<u8> {
+        self.numbers.get(word).map_or_else(|| word.to_vec(), Clone::clone)
+    }
+
     fn send(&mut self, step: &Step) -> Vec<u8> {
         let What::Send(parts) = &step.what else { return Vec::new() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let mut bytes = Vec::new();
-        parts.iter().for_each(|part| part.write(i64::try_from(now).unwrap(), &mut bytes));
+        for part in parts {
+            match part {
+                Part::Command(words) => Part::Command(words.iter().map(|word| self.named(word)).collect()),
+                Part::Bytes(bytes) => Part::Bytes(bytes.clone()),
+            }
+            .write(i64::try_from(now).unwrap(), &mut bytes);
+        }
         let split = self.way.bytewise && bytes.len() <= BYTEWISE_BYTES_MAX;
         let client = self.client(step.client);
         for chunk in bytes.chunks(if split { 1 } else { usize::MAX }) {

@@ -72,6 +72,8 @@ pub enum What {
     Receive(Reply),
     /// The connection ends.
     Ended,
+    /// It asks for its number (CLIENT ID), which is `{id:x}` in what is sent from then on.
+    Learn,
     /// The server's INFO gets a line.
     Wait(String),
     /// The client leaves.
@@ -137,6 +139,7 @@ impl Transcript {
             ("<!", reply) => What::Receive(Reply::Sidecar(reply_line(reply))),
             ("wait", text) => What::Wait(text.to_owned()),
             ("close", "") => What::Close,
+            ("id", "") => What::Learn,
             (name, value) if self.steps.is_empty() => return self.header(name.strip_suffix(':')?, value),
             _ => return None,
         };

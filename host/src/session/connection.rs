@@ -1,12 +1,15 @@
 //! Commands about the connection itself: answered here, since the connections behind the sidecar are not the client's.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
+use super::transaction::Own;
 use super::{Client, Flow, Muted, Session, Shared};
 use crate::command::{Command, Kind, Row};
 use crate::resp::{Protocol, parse_integer, write};
 use crate::upstream::Expect;
+
+/// How giving a name and a password went.
+type Login = Result<(), String>;
 
 /// What clients may send before they have given the password.
 pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
@@ -16,11 +19,12 @@ pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
 /// Makes a new client the default user, if that needs no password: whether it is authenticated so.
 pub(super) fn greeted(shared: &Shared, client: &Client) -> bool {
     // First who it would be, then whether: whoever takes that user out meanwhile finds this client, or is found.
-    client.set_user(Some("default".into()));
+    let mut about = client.about();
+    "default".clone_into(&mut about.user);
+    about.ours = true;
+    drop(about);
     let is_let_in = shared.users.need_no_password();
-    if !is_let_in {
-        client.set_user(None);
-    }
+    client.about().ours = is_let_in;
     is_let_in
 }
 
@@ -30,6 +34,8 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
                                      HELLO AUTH <user> <pass> option can be used to authenticate the client \
                                      and select the RESP protocol version at the same time";
+const HELLO_2: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n";
+const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
 
 // === impl Session ===
 
@@ -38,8 +44,17 @@ impl Session {
         if self.held.in_transaction() {
             return self.connection_command_queued(command, row);
         }
+        // In RESP2 the server takes little from a connection that subscribes, and says so.
+        if self.protocol == Protocol::Resp2 && self.held.is_subscribing() && !["quit", "reset"].contains(&&*row.name) {
+            if self.outbox.owed() > 0 {
+                return Flow::Wait;
+            }
+            if self.outbox.subscriptions() > 0 {
+                return self.plain(command);
+            }
+        }
         match &*row.name {
-            "auth" => self.auth(command),
+            "auth" => return self.auth(command),
             "hello" => return self.hello(command),
             "quit" => {
                 self.answer(|out, _| write::simple(out, "OK"));
@@ -61,41 +76,111 @@ impl Session {
                 self.closing = true;
                 Flow::Taken
             }
-            "client|id" | "client|getname" | "client|info" | "client|list" => self.plain(command),
-            _ => self.refuse_queued(command),
+            "select" => {
+                let db = command.arg(1).and_then(parse_integer).and_then(|db| u32::try_from(db).ok());
+                self.queue(command, db.map(Own::Select))
+            }
+            "client|tracking"
+            | "client|caching"
+            | "client|trackinginfo"
+            | "client|getredir"
+            | "client|unblock"
+            | "client|pause"
+            | "client|unpause" => self.client_command(command, &row.name),
+            "auth" | "hello" | "client|reply" => self.refuse_queued(command, row),
+            _ if self.is_answered_here(command, &row.name) => {
+                self.queue(command, Some(Own::Command(command.bytes.to_vec())))
+            }
+            _ => self.plain(command),
         }
     }
 
-    pub(super) fn refuse_queued(&mut self, command: &Command<'_>) -> Flow {
+    pub(super) fn refuse_queued(&mut self, command: &Command<'_>, row: &Row) -> Flow {
         let name = command.name().escape_ascii();
-        self.refuse(&format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"));
+        self.refuse(&match row.kind {
+            Kind::Subscribe => format!(
+                "ERR bellwether takes {name} inside MULTI with one channel, since the server breaks EXEC's reply with \
+                 more; send it outside"
+            ),
+            _ => format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"),
+        });
         Flow::Taken
     }
 
-    fn auth(&mut self, command: &Command<'_>) {
+    fn auth(&mut self, command: &Command<'_>) -> Flow {
         let (user, password) = match (command.arg(1), command.arg(2)) {
-            (Some(password), None) => (&b"default"[..], password),
-            (Some(user), Some(password)) if command.args.len() == 3 => (user, password),
+            (Some(password), None) => (None, password),
+            (Some(user), Some(password)) if command.args.len() == 3 => (Some(user), password),
             _ => {
                 self.answer(|out, _| write::error(out, "ERR syntax error"));
-                return;
+                return Flow::Taken;
             }
         };
-        if self.shared.users.need_no_password() && command.args.len() == 2 {
-            self.answer(|out, _| write::error(out, NO_PASSWORD));
-        } else if self.authenticate(user, password) {
-            self.answer(|out, _| write::simple(out, "OK"));
-        } else {
-            self.answer(|out, _| write::error(out, WRONG_PASSWORD));
+        match self.login(user, password) {
+            None => return Flow::Wait,
+            Some(Ok(())) => self.answer(|out, _| write::simple(out, "OK")),
+            Some(Err(error)) => self.answer(|out, _| write::error(out, &error)),
         }
+        Flow::Taken
     }
 
-    fn authenticate(&mut self, user: &[u8], password: &[u8]) -> bool {
-        let Some(user) = self.shared.users.authenticate(user, password) else { return false };
-        self.client.set_user(Some(Arc::clone(&user)));
+    /// Takes a name and a password of one of our own users.
+    fn login_here(&mut self, user: &[u8], password: &[u8]) -> Login {
+        let Some(user) = self.shared.users.authenticate(user, password) else {
+            return Err(WRONG_PASSWORD.to_owned());
+        };
+        let mut about = self.client.about();
+        user.as_ref().clone_into(&mut about.user);
+        about.ours = true;
+        drop(about);
         // Asked once more: whoever takes a user out looks for its clients afterwards, and finds this one or is found.
         self.authenticated = self.shared.users.has(&user);
-        self.authenticated
+        if self.authenticated { Ok(()) } else { Err(WRONG_PASSWORD.to_owned()) }
+    }
+
+    /// Takes a name and a password. Ours are compared here; any other the server knows, so that they are given to it on
+    /// a lane that is this session's from then on. None: it has been asked and has not answered.
+    fn login(&mut self, user: Option<&[u8]>, password: &[u8]) -> Option<Login> {
+        let is_default = user.is_none_or(|user| user == b"default");
+        let needs_none = self.shared.users.need_no_password();
+        // Where there is a file of users, it has them all.
+        if self.shared.users.has_file() && !(needs_none && user.is_none()) {
+            return Some(self.login_here(user.unwrap_or(b"default"), password));
+        }
+        if is_default && !self.held.identified && !needs_none {
+            return Some(self.login_here(b"default", password));
+        }
+        // Clients need none, whatever the server asks of the sidecar.
+        let open = self.shared.config.client_password.as_ref().is_some_and(|own| own.reveal() == "none")
+            || self.shared.users.has_file();
+        if is_default && !self.held.identified && open {
+            return Some(if user.is_some() { Ok(()) } else { Err(NO_PASSWORD.to_owned()) });
+        }
+        if let Some(noted) = self.outbox.take_noted() {
+            let noted = if noted.first() == Some(&b'-') { Err(error_text(&noted)) } else { Ok(()) };
+            // The server has begun to ask everyone for a password, or for another one: this may be it.
+            let unknown = |error: &String| error.starts_with("NOAUTH") || error.starts_with("WRONGPASS");
+            if !self.held.asked_anew && noted.as_ref().is_err_and(unknown) && self.holding_lane().is_none() {
+                self.pin_as(user, password);
+                return None;
+            }
+            self.held.asked_anew = false;
+            if noted.is_ok() {
+                self.authenticated = true;
+                self.held.identified = true;
+                let mut about = self.client.about();
+                about.user = String::from_utf8_lossy(user.unwrap_or(b"default")).into_owned();
+                about.ours = false;
+            }
+            return Some(noted);
+        }
+        let lane = self.lane(true)?;
+        lane.send(&self.outbox, Expect::Noted, |out| {
+            let args = [Some(&b"AUTH"[..]), user, Some(password)];
+            write::array(out, args.iter().flatten().count());
+            args.iter().flatten().for_each(|arg| write::bulk(out, arg));
+        });
+        None
     }
 
     fn hello(&mut self, command: &Command<'_>) -> Flow {
@@ -103,9 +188,13 @@ impl Session {
         if self.outbox.owed() > 0 {
             return Flow::Wait;
         }
-        if let Err(error) = self.hello_options(command) {
-            self.answer(|out, _| write::error(out, &error));
-            return Flow::Taken;
+        match self.hello_options(command) {
+            Ok(Flow::Wait) => return Flow::Wait,
+            Ok(Flow::Taken) => {}
+            Err(error) => {
+                self.answer(|out, _| write::error(out, &error));
+                return Flow::Taken;
+            }
         }
         let (id, facts) = (self.client.id, self.shared.facts.clone());
         self.answer(|out, protocol| {
@@ -114,8 +203,8 @@ impl Session {
                 write::bulk(out, name.as_bytes());
                 write::bulk(out, value.as_bytes());
             };
-            text("server", "redis");
-            text("version", &facts.version);
+            text("server", &facts.hello.0);
+            text("version", &facts.hello.1);
             write::bulk(out, b"proto");
             write::integer(out, if protocol == Protocol::Resp3 { 3 } else { 2 });
             write::bulk(out, b"id");
@@ -133,7 +222,7 @@ impl Session {
     }
 
     /// Does what HELLO asks for, all of it or nothing.
-    fn hello_options(&mut self, command: &Command<'_>) -> Result<(), Cow<'static, str>> {
+    fn hello_options(&mut self, command: &Command<'_>) -> Result<Flow, Cow<'static, str>> {
         let protocol = match command.arg(1) {
             None => self.protocol,
             Some(b"2") => Protocol::Resp2,
@@ -155,10 +244,11 @@ impl Session {
                 return Err(wrong());
             }
         }
-        if let Some((user, password)) = login
-            && !self.authenticate(user, password)
-        {
-            return Err(WRONG_PASSWORD.into());
+        if let Some((user, password)) = login {
+            match self.login(Some(user), password) {
+                None => return Ok(Flow::Wait),
+                Some(login) => login?,
+            }
         }
         if !self.authenticated {
             return Err(HELLO_UNAUTHENTICATED.into());
@@ -167,15 +257,17 @@ impl Session {
             self.set_name(name)?;
         }
         if protocol != self.protocol {
-            if self.holding_lane().is_some() {
-                return Err("ERR bellwether does not change the protocol of a connection that watches, tracks or \
-                            subscribes; send HELLO first"
-                    .into());
+            match self.holding_lane() {
+                Some(lane) => {
+                    let hello = if protocol == Protocol::Resp3 { HELLO_3 } else { HELLO_2 };
+                    lane.send(&self.outbox, Expect::Protocol(protocol), |out| out.extend_from_slice(hello));
+                    self.speaks(protocol);
+                }
+                None => self.leave_lane(),
             }
-            self.leave_lane();
             self.protocol = protocol;
         }
-        Ok(())
+        Ok(Flow::Taken)
     }
 
     fn select(&mut self, command: &Command<'_>) -> Flow {
@@ -215,161 +307,25 @@ impl Session {
         self.db = self.shared.facts.db;
         self.authenticated = greeted(&self.shared, &self.client);
         self.muted = Muted::No;
-        self.client.set_name("");
+        (self.stays, self.untouching) = (false, false);
+        let mut about = self.client.about();
+        about.name.clear();
+        "default".clone_into(&mut about.user);
+        drop(about);
         self.answer(|out, _| write::simple(out, "RESET"));
         Flow::Taken
     }
 
-    fn set_name(&mut self, name: &[u8]) -> Result<(), &'static str> {
+    pub(super) fn set_name(&mut self, name: &[u8]) -> Result<(), &'static str> {
         let printable = name.iter().all(|byte| (b'!'..=b'~').contains(byte));
         let text = std::str::from_utf8(name).ok().filter(|_| printable);
         let text = text.ok_or("ERR Client names cannot contain spaces, newlines or special characters.")?;
-        self.client.set_name(text);
+        text.clone_into(&mut self.client.about().name);
         Ok(())
-    }
-
-    fn client_command(&mut self, command: &Command<'_>, name: &str) -> Flow {
-        match name {
-            "client|id" => {
-                let id = i64::try_from(self.client.id).unwrap_or(i64::MAX);
-                self.answer(|out, _| write::integer(out, id));
-            }
-            "client|getname" => {
-                let name = self.client.name();
-                self.answer(|out, protocol| match name.as_str() {
-                    "" => write::nil(out, protocol),
-                    name => write::bulk(out, name.as_bytes()),
-                });
-            }
-            "client|setname" => match self.set_name(command.arg(2).unwrap_or_default()) {
-                Ok(()) => self.answer(|out, _| write::simple(out, "OK")),
-                Err(error) => self.answer(|out, _| write::error(out, error)),
-            },
-            "client|info" => {
-                let line = self.client.line(self.shared.clock.now());
-                self.answer(|out, protocol| write::verbatim(out, protocol, &line));
-            }
-            "client|list" => self.client_list(command),
-            "client|no-evict" => {
-                let known = command
-                    .arg(2)
-                    .is_some_and(|arg| [&b"on"[..], b"off"].iter().any(|on| arg.eq_ignore_ascii_case(on)));
-                self.answer(
-                    |out, _| if known { write::simple(out, "OK") } else { write::error(out, "ERR syntax error") },
-                );
-            }
-            "client|getredir" => self.answer(|out, _| write::integer(out, -1)),
-            "client|reply" => self.client_reply(command),
-            "client|kill" => self.client_kill(command),
-            "client|tracking" | "client|caching" | "client|trackinginfo" => return self.client_tracking(command, name),
-            // For the whole server, or the server's own error for a subcommand that it does not know.
-            "client|pause" | "client|unpause" | "client|help" => return self.plain(command),
-            "client|unblock" => {
-                self.refuse(
-                    "ERR bellwether does not pass CLIENT UNBLOCK on: its ids are the sidecar's, not the server's",
-                );
-            }
-            _ if is_set_info(command) => self.answer(|out, _| write::simple(out, "OK")),
-            _ => return self.plain(command),
-        }
-        Flow::Taken
-    }
-
-    /// CLIENT LIST [ID id …]
-    fn client_list(&mut self, command: &Command<'_>) {
-        let ids: Option<Vec<_>> = command.rest(3).map(parse_integer).collect();
-        let by_id = command.arg(2).is_some_and(|option| option.eq_ignore_ascii_case(b"ID"));
-        let ids = match (command.args.len(), ids) {
-            (2, _) => Vec::new(),
-            (4.., Some(ids)) if by_id => ids,
-            (4.., None) if by_id => return self.answer(|out, _| write::error(out, "ERR Invalid client ID")),
-            _ => return self.refuse("ERR bellwether lists clients by ID, and not otherwise"),
-        };
-        let is_asked_for = |client: &Client| ids.is_empty() || ids.iter().any(|id| u64::try_from(*id) == Ok(client.id));
-        let lines = self.shared.clients.lines(self.shared.clock.now(), is_asked_for);
-        self.answer(|out, protocol| write::verbatim(out, protocol, &lines));
-    }
-
-    fn client_reply(&mut self, command: &Command<'_>) {
-        let is = |word: &str| command.arg(2).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
-        if is("ON") {
-            self.muted = Muted::No;
-            self.answer(|out, _| write::simple(out, "OK"));
-        } else if is("OFF") {
-            self.muted = Muted::All;
-        } else if is("SKIP") {
-            if self.muted != Muted::All {
-                self.muted = Muted::Next;
-            }
-        } else {
-            self.answer(|out, _| write::error(out, "ERR syntax error"));
-        }
-    }
-
-    /// Tracking is the connection's, so the session takes a lane of its own and keeps it.
-    fn client_tracking(&mut self, command: &Command<'_>, name: &str) -> Flow {
-        let has = |word: &str| command.rest(2).any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
-        if name == "client|tracking" && has("REDIRECT") {
-            self.refuse(
-                "ERR bellwether does not pass CLIENT TRACKING REDIRECT on: ids are the sidecar's, not the server's; \
-                 use HELLO 3, where the same connection is told",
-            );
-            return Flow::Taken;
-        }
-        let begins = name == "client|tracking" && !has("OFF");
-        let Some(lane) = self.lane(begins || self.held.tracking) else { return Flow::Wait };
-        if begins {
-            lane.listen(&self.outbox, crate::upstream::Listening::Messages);
-            self.held.tracking = true;
-        }
-        lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
-        Flow::Taken
-    }
-
-    /// CLIENT KILL [ID id | ADDR ip:port | LADDR … | addr] [SKIPME yes|no]: among the sidecar's own clients.
-    fn client_kill(&mut self, command: &Command<'_>) {
-        let text = |index| command.arg(index).and_then(|arg| std::str::from_utf8(arg).ok());
-        if let (Some(addr), None) = (text(2), text(3)) {
-            let found = self.shared.clients.kill(|client| client.peer == addr);
-            return self.answer(|out, _| match found {
-                0 => write::error(out, "ERR No such client"),
-                _ => write::simple(out, "OK"),
-            });
-        }
-        let (mut id, mut addr, mut skip_me, mut index) = (None, None, true, 2);
-        while let (Some(option), Some(value)) = (text(index), text(index + 1)) {
-            match option.to_ascii_lowercase().as_str() {
-                "id" => match value.parse::<u64>() {
-                    Ok(number) if number > 0 => id = Some(number),
-                    _ => return self.answer(|out, _| write::error(out, "ERR client-id should be greater than 0")),
-                },
-                "addr" => addr = Some(value.to_owned()),
-                "skipme" => skip_me = !value.eq_ignore_ascii_case("no"),
-                other => {
-                    let error = format!("ERR bellwether kills clients by ID, ADDR and SKIPME, not by {other}");
-                    return self.refuse(&error);
-                }
-            }
-            index += 2;
-        }
-        if index != command.args.len() {
-            return self.answer(|out, _| write::error(out, "ERR syntax error"));
-        }
-        let me = self.client.id;
-        let killed = self.shared.clients.kill(|client| {
-            id.is_none_or(|id| client.id == id)
-                && addr.as_ref().is_none_or(|addr| client.peer == *addr)
-                && !(skip_me && client.id == me)
-        });
-        self.answer(|out, _| write::integer(out, i64::try_from(killed).unwrap_or(i64::MAX)));
     }
 }
 
-/// CLIENT SETINFO and CLIENT NO-TOUCH are younger than the table; clients send them to every server and take an error,
-/// but they can be had here.
-fn is_set_info(command: &Command<'_>) -> bool {
-    let is = |word: &str, count| {
-        command.args.len() == count && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    is("SETINFO", 4) || is("NO-TOUCH", 3)
+/// What an error reply says.
+fn error_text(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply.get(1..).unwrap_or_default()).trim_end().to_owned()
 }

@@ -1,9 +1,12 @@
 //! What a session holds at the server: which lane it is on, and why it cannot share one.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::{Flow, Session};
+use super::transaction::Own;
+use super::{Call, Flow, Session};
 use crate::command::Command;
+use crate::near::Touched;
 use crate::proxy::near::Queued;
 use crate::resp::Protocol;
 use crate::upstream::{Expect, Lane, Listening, Outbox};
@@ -17,8 +20,23 @@ pub(super) struct Held {
     pub(super) blocking: bool,
     pub(super) transaction: Option<Transaction>,
     pub(super) watching: bool,
-    pub(super) tracking: bool,
-    monitoring: bool,
+    /// Tracking has been asked for: the client that is told in this one's place, 0 this one, -1 off again.
+    pub(super) tracking: Option<i64>,
+    /// The lane is known to the server as another user than the sidecar's.
+    pub(super) identified: bool,
+    /// EXEC has been sent, and this is to be done when it has run.
+    pub(super) executing: Option<Transaction>,
+    /// A name and a password have been tried on a lane of their own.
+    pub(super) asked_anew: bool,
+    /// Another client's invalidations come to this one.
+    pub(super) owned: bool,
+    /// Another client has been asked to have a lane of its own.
+    pub(super) asked_own: bool,
+    /// CLIENT IMPORT-SOURCE is on.
+    pub(super) importing: bool,
+    /// The lane's own number has been asked for.
+    pub(super) asked_number: bool,
+    pub(super) monitoring: bool,
     /// Commands that subscribe or unsubscribe have been sent.
     subscribing: bool,
     lane: Option<On>,
@@ -37,6 +55,8 @@ pub(super) enum Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) queued: Queued,
+    /// What the session does itself when EXEC has run, with its places there.
+    pub(super) own: Vec<(usize, Own)>,
     /// A command was refused here, so EXEC must fail.
     pub(super) refused: bool,
 }
@@ -58,6 +78,13 @@ impl Held {
     /// What EXEC's replies are for, in a transaction.
     pub(super) fn queued(&mut self) -> Option<&mut Queued> {
         self.transaction.as_mut().map(|transaction| &mut transaction.queued)
+    }
+
+    /// A command has been sent whose reply in EXEC is for this, if it is in a transaction.
+    pub(super) fn queue(&mut self, expect: Expect) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.queued.push(expect, Touched::Nothing);
+        }
     }
 
     /// A command was refused here.
@@ -98,7 +125,11 @@ impl Held {
     fn needs_pin(&self, outbox: &Outbox) -> bool {
         self.in_transaction()
             || self.watching
-            || self.tracking
+            || self.executing.is_some()
+            || self.identified
+            || self.owned
+            || self.importing
+            || self.tracking.is_some()
             || self.monitoring
             || (self.subscribing && outbox.subscriptions() > 0)
     }
@@ -110,14 +141,15 @@ impl Session {
     /// The lane for the next command. None: it is another than the one that still owes replies, so the command waits.
     pub(super) fn lane(&mut self, pinned: bool) -> Option<Rc<Lane>> {
         let owed = self.outbox.owed() > 0;
+        // While the server holds writes back, whoever reads must not stand behind one that writes.
+        let paused_until = self.shared.clients.paused_until();
+        let pinned = pinned || (paused_until != 0 && self.shared.clock.now() < paused_until);
+        let fits = |protocol: &Protocol, db: &u32| (*protocol, *db) == (self.protocol, self.db);
         match &self.held.lane {
-            Some(On::Shared(lane, protocol, db)) if !pinned && (*protocol, *db) == (self.protocol, self.db) => {
-                return Some(Rc::clone(lane));
-            }
+            Some(On::Shared(lane, protocol, db)) if !pinned && fits(protocol, db) => return Some(Rc::clone(lane)),
+            Some(On::Pinned(lane, ..)) if self.held.needs_pin(&self.outbox) => return Some(Rc::clone(lane)),
             // One that was lost and held nothing is no reason to close.
-            Some(On::Pinned(lane, ..))
-                if (pinned && !lane.has_ended()) || owed || self.held.needs_pin(&self.outbox) =>
-            {
+            Some(On::Pinned(lane, protocol, db)) if fits(protocol, db) && ((pinned && !lane.has_ended()) || owed) => {
                 return Some(Rc::clone(lane));
             }
             _ if owed => return None,
@@ -128,6 +160,7 @@ impl Session {
         let (protocol, db) = (self.protocol, self.db);
         let (lane, on) = if pinned {
             let lane = lanes.pin(protocol, db);
+            self.client.about().at_server = Arc::clone(lane.number());
             (Rc::clone(&lane), On::Pinned(lane, protocol, db))
         } else {
             let lane = lanes.shared(protocol, db);
@@ -137,15 +170,53 @@ impl Session {
         Some(lane)
     }
 
+    /// A lane of its own to the server in its first database: what ends a script must not stand behind it, and nothing
+    /// else is taken as long as it runs, SELECT neither.
+    pub(super) fn urgent_lane(&mut self) -> Option<Rc<Lane>> {
+        if self.held.needs_pin(&self.outbox) {
+            return self.lane(true);
+        }
+        if self.outbox.owed() > 0 {
+            return None;
+        }
+        self.leave_lane();
+        let lane = self.shared.lanes.pin(self.protocol, 0);
+        self.held.lane = Some(On::Pinned(Rc::clone(&lane), self.protocol, 0));
+        Some(lane)
+    }
+
+    /// Takes a lane of its own, for another client's invalidations to come to, and lets who waits for that know.
+    pub(super) fn own_lane(&mut self) {
+        let Some(lane) = self.lane(true) else { return };
+        lane.listen(&self.outbox, Listening::Messages);
+        self.held.owned = true;
+        if self.own_number(&lane).is_some() {
+            for (worker, by) in self.outbox.take_asked() {
+                self.shared.clients.call(worker, by, Call::Told);
+            }
+        }
+    }
+
+    /// Takes a lane that is opened with a name and password of the client's.
+    pub(super) fn pin_as(&mut self, user: Option<&[u8]>, password: &[u8]) {
+        self.leave_lane();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let lane = self.shared.lanes.pin_as(self.protocol, self.db, user.map(text), text(password));
+        self.held.lane = Some(On::Pinned(Rc::clone(&lane), self.protocol, self.db));
+        self.held.asked_anew = true;
+        lane.send(&self.outbox, Expect::Noted, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+    }
+
     /// Leaves a lane that owes nothing; a pinned one that holds nothing goes back to the pool.
     pub(super) fn leave_lane(&mut self) {
         let clean = !self.held.needs_pin(&self.outbox) && self.outbox.owed() == 0;
         if let Some(On::Pinned(lane, protocol, db)) = self.held.lane.take()
             && clean
         {
+            self.client.about().at_server = Arc::default();
             self.shared.lanes.unpin(protocol, db, lane);
         }
-        (self.held.blocking, self.held.subscribing) = (false, false);
+        (self.held.blocking, self.held.subscribing, self.held.asked_number) = (false, false, false);
     }
 
     /// Gives up everything held at the server: a pinned lane's connection is closed.
@@ -167,6 +238,13 @@ impl Session {
         }
     }
 
+    /// The pinned lane has been told to speak another protocol.
+    pub(super) fn speaks(&mut self, protocol: Protocol) {
+        if let Some(On::Pinned(_, of, _)) = &mut self.held.lane {
+            *of = protocol;
+        }
+    }
+
     pub(super) fn subscribe(&mut self, command: &Command<'_>) -> Flow {
         let Some(lane) = self.lane(true) else { return Flow::Wait };
         lane.listen(&self.outbox, Listening::Messages);
@@ -175,6 +253,14 @@ impl Session {
         // Confirmations are not counted; when this is answered, they have all come.
         lane.send(&self.outbox, Expect::Fence, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
         Flow::Taken
+    }
+
+    /// SUBSCRIBE to one channel, or UNSUBSCRIBE from it, inside MULTI: its confirmation is an element of EXEC's array.
+    pub(super) fn subscribe_queued(&mut self, command: &Command<'_>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        lane.listen(&self.outbox, Listening::Messages);
+        self.held.subscribing = true;
+        self.queue(command, Some(Own::Subscribe))
     }
 
     pub(super) fn monitor(&mut self, command: &Command<'_>) -> Flow {

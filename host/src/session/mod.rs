@@ -1,6 +1,7 @@
 //! One client connection: reads what is there, takes its commands in order, writes what has come back. In batches: one
 //! read, one write, and the lanes do the same.
 
+mod client;
 mod clients;
 mod connection;
 mod held;
@@ -8,6 +9,7 @@ mod near;
 mod socket;
 mod transaction;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -22,7 +24,9 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-pub use clients::{Client, Clients};
+pub use client::take_call;
+use clients::Standing;
+pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
 pub use socket::Incoming;
 use socket::Socket;
@@ -37,7 +41,7 @@ use crate::proxy::Policies;
 use crate::proxy::near::touched;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
-use crate::upstream::{Expect, Fate, Lanes, Outbox, ServerFacts};
+use crate::upstream::{Expect, Fate, Lane, Lanes, Outbox, ServerFacts};
 use crate::users::Users;
 
 /// What the sessions of one worker share.
@@ -86,6 +90,17 @@ struct Session {
     authenticated: bool,
     muted: Muted,
     held: Held,
+    /// What other clients are told of this one.
+    told: Standing,
+    /// CLIENT NO-EVICT and CLIENT NO-TOUCH, which mean nothing to a shared lane.
+    stays: bool,
+    untouching: bool,
+    /// Bytes read, bytes written, commands taken.
+    traffic: [u64; 3],
+    /// The name of the last command.
+    last: Cow<'static, str>,
+    /// Replies go here while a transaction's own commands are answered.
+    captured: Option<Vec<u8>>,
     idle: Option<Pin<Box<Sleep>>>,
     /// The client sends nothing more.
     ended: bool,
@@ -115,6 +130,8 @@ enum Flow {
     Wait,
 }
 
+/// What is still taken while a script runs for too long.
+const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// With this many bytes waiting for the client, no more commands are taken.
@@ -139,6 +156,9 @@ pub async fn serve(shared: Rc<Shared>, incoming: Incoming, client: Arc<Client>) 
     }
     outbox.end(Fate::Closed);
     shared.outboxes.borrow_mut().remove(&id);
+    for (worker, by) in outbox.take_asked() {
+        shared.clients.call(worker, by, Call::Told);
+    }
     shared.clients.remove(id);
     shared.metrics.clients_ended.add(shared.worker, 1);
 }
@@ -188,6 +208,12 @@ impl Session {
             client,
             muted: Muted::No,
             held: Held::default(),
+            told: Standing::default(),
+            stays: false,
+            untouching: false,
+            traffic: [0; 3],
+            last: Cow::Borrowed("NULL"),
+            captured: None,
             idle,
             ended: false,
             closing: false,
@@ -205,6 +231,7 @@ impl Session {
             if !self.closing {
                 self.take_commands();
             }
+            self.publish_changes();
             let written = self.poll_write(cx);
             let gone = self.outbox.fate() != Fate::Alive || written == Poll::Ready(false);
             if gone || (written.is_ready() && self.is_over()) {
@@ -253,7 +280,11 @@ impl Session {
                 self.ended = true;
                 Poll::Ready(true)
             }
-            Poll::Ready(Ok(_)) => Poll::Ready(self.reset_idle()),
+            Poll::Ready(Ok(read)) => {
+                self.traffic[0] += read as u64;
+                self.client.counted(self.traffic);
+                Poll::Ready(self.reset_idle())
+            }
             Poll::Ready(Err(_)) => Poll::Ready(false),
         }
     }
@@ -272,13 +303,16 @@ impl Session {
 
     /// Writes what is there. Ready(true): all of it; Ready(false): the connection is gone.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let socket = &mut self.socket;
-        self.outbox.drain(|bytes| {
+        let (socket, traffic) = (&mut self.socket, &mut self.traffic);
+        let written = self.outbox.drain(|bytes| {
             while !bytes.is_empty() {
                 match Pin::new(&mut *socket).poll_write(cx, bytes) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
-                    Poll::Ready(Ok(written)) => bytes.advance(written),
+                    Poll::Ready(Ok(written)) => {
+                        traffic[1] += written as u64;
+                        bytes.advance(written);
+                    }
                 }
             }
             if bytes.capacity() > BUFFER_KEPT_BYTES {
@@ -286,7 +320,9 @@ impl Session {
             }
             // Nothing for a plain socket; an encrypted one may hold bytes back.
             Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
-        })
+        });
+        self.client.counted(self.traffic);
+        written
     }
 
     /// Why no more commands may be taken now.
@@ -301,6 +337,12 @@ impl Session {
     /// Takes the commands that have been read, as far as they may be taken now.
     fn take_commands(&mut self) {
         self.held.waiting = None;
+        if self.held.executing.is_some() && self.outbox.owed() == 0 {
+            self.executed();
+        }
+        if self.outbox.is_asked() {
+            self.own_lane();
+        }
         if self.inbox.is_empty() {
             return;
         }
@@ -308,11 +350,15 @@ impl Session {
         let table = Rc::clone(&self.shared.commands.borrow());
         // One reading of the clock for the batch: its commands came together.
         let now = self.shared.clock.now();
+        self.client.is_active(now);
         let mut counts = [0_u64; Kind::LABELS.len()];
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut scanner = std::mem::take(&mut self.scanner);
         while !inbox.is_empty() && !self.closing && self.outbox.fate() == Fate::Alive {
             self.held.waiting = self.waiting();
+            if self.held.executing.is_some() {
+                self.held.waiting = Some(Waiting::Lane);
+            }
             if self.held.waiting.is_some() {
                 break;
             }
@@ -367,6 +413,8 @@ impl Session {
         counts: &mut [u64; Kind::LABELS.len()],
     ) -> Flow {
         let row = command.row(table);
+        self.last = row.map_or(Cow::Borrowed("NULL"), |row| row.name.clone());
+        self.traffic[2] += 1;
         let flow = match row {
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
                 self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
@@ -376,7 +424,7 @@ impl Session {
             Some(row) if row.takes(command.args.len()) => self.known(command, row, now),
             Some(_) => self.plain(command),
             // Nobody knows what it does.
-            None => self.pass(command, Touched::All),
+            None => self.pass_on(command, Touched::All),
         };
         if flow == Flow::Wait {
             self.held.waiting = Some(Waiting::Lane);
@@ -400,12 +448,19 @@ impl Session {
             Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => self.transaction(command, row),
             Kind::Subscribe if !self.held.in_transaction() => self.subscribe(command),
             Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
-            Kind::Subscribe => self.refuse_queued(command),
+            // With more, the server itself puts more elements into EXEC's array than it has announced.
+            Kind::Subscribe if command.args.len() == 2 => self.subscribe_queued(command),
+            Kind::Subscribe => self.refuse_queued(command, row),
             Kind::Refused => {
                 let words = if row.name.contains('|') { 2 } else { 1 };
                 let words: Vec<_> = command.rest(0).take(words).map(|word| word.escape_ascii().to_string()).collect();
                 let name = words.join(" ");
                 self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
+                Flow::Taken
+            }
+            Kind::Server if URGENT.contains(&&*row.name) => {
+                let Some(lane) = self.urgent_lane() else { return Flow::Wait };
+                self.pass(&lane, command, touched(command, row));
                 Flow::Taken
             }
             kind => self.data(command, row, kind, now),
@@ -423,7 +478,8 @@ impl Session {
             return Flow::Taken;
         }
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
-        let Some(lane) = self.lane(blocks || large) else { return Flow::Wait };
+        // A script may run for long, and the server then answers other connections that it is busy.
+        let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
         if kind == Kind::Wait && !self.held.in_transaction() {
             // What WAIT waits for is what its own connection has seen. This one has seen nothing yet; now it has seen
             // all that the server has.
@@ -445,17 +501,21 @@ impl Session {
 
     /// A command that passes as it is and changes nothing.
     fn plain(&mut self, command: &Command<'_>) -> Flow {
-        self.pass(command, Touched::Nothing)
+        self.pass_on(command, Touched::Nothing)
     }
 
-    fn pass(&mut self, command: &Command<'_>, mut touched: Touched) -> Flow {
+    fn pass_on(&mut self, command: &Command<'_>, touched: Touched) -> Flow {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         let Some(lane) = self.lane(large) else { return Flow::Wait };
+        self.pass(&lane, command, touched);
+        Flow::Taken
+    }
+
+    fn pass(&mut self, lane: &Lane, command: &Command<'_>, mut touched: Touched) {
         if let Some(queued) = self.held.queued() {
             queued.push(Expect::Forward, std::mem::take(&mut touched));
         }
         lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
-        Flow::Taken
     }
 
     /// A reply that is not the server's, behind all that is owed.
@@ -465,6 +525,10 @@ impl Session {
         }
         let mut reply = Vec::new();
         fill(&mut reply, self.protocol);
+        if let Some(captured) = &mut self.captured {
+            captured.extend(reply);
+            return;
+        }
         match self.held.current() {
             Some(lane) => lane.answer(&self.outbox, &reply),
             None => self.outbox.push(&reply),

@@ -1,11 +1,26 @@
 //! MULTI to EXEC, and WATCH: the session's part of a transaction. The server does the rest, on a pinned lane.
 
+use std::rc::Rc;
+
 use super::held::Transaction;
 use super::{Flow, Session};
 use crate::command::{Command, Kind, Row};
+use crate::near::Touched;
 use crate::proxy::near::Queued;
-use crate::resp::{Protocol, write};
+use crate::resp::request::{Scanned, Scanner};
+use crate::resp::{Protocol, reply, write};
 use crate::upstream::Expect;
+
+/// The session's own part in a command that has been queued.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    /// The server has no part in it.
+    Command(Vec<u8>),
+    /// The session is in this database, if the server says OK.
+    Select(u32),
+    /// The reply confirms a subscription.
+    Subscribe,
+}
 
 // === impl Session ===
 
@@ -79,11 +94,68 @@ impl Session {
             lane.send(&self.outbox, expect, |out| out.extend_from_slice(discard));
             return Flow::Taken;
         }
+        if !transaction.own.is_empty() {
+            let subscribes = transaction.own.iter().filter(|(_, own)| *own == Own::Subscribe).map(|(place, _)| *place);
+            let expect = Expect::Executed(subscribes.collect());
+            let touched = transaction.queued.touched.clone();
+            lane.send_write(&self.outbox, expect, touched, |out| out.extend_from_slice(command.bytes));
+            self.held.executing = Some(transaction);
+            return Flow::Taken;
+        }
         let Queued { expects, touched } = transaction.queued;
         let plain = expects.iter().all(|expect| *expect == Expect::Forward);
         let expect = if plain || self.is_muted() { self.wanted() } else { Expect::Exec(expects.into()) };
         lane.send_write(&self.outbox, expect, touched, |out| out.extend_from_slice(command.bytes));
         Flow::Taken
+    }
+
+    /// Sends a command that is queued, and of which the session has a part to do when it has run.
+    pub(super) fn queue(&mut self, command: &Command<'_>, own: Option<Own>) -> Flow {
+        let Some(lane) = self.lane(true) else { return Flow::Wait };
+        // What is answered here has a PING in its place.
+        let here = matches!(own, Some(Own::Command(_)));
+        let sent = if here { b"*1\r\n$4\r\nPING\r\n" } else { command.bytes };
+        lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(sent));
+        if let Some(transaction) = &mut self.held.transaction {
+            transaction.own.extend(own.map(|own| (transaction.queued.expects.len(), own)));
+            transaction.queued.push(Expect::Forward, Touched::Nothing);
+        }
+        Flow::Taken
+    }
+
+    /// EXEC has been answered: does the session's own part, if it has run, and answers the client.
+    pub(super) fn executed(&mut self) {
+        let (Some(mut transaction), Some(reply)) = (self.held.executing.take(), self.outbox.take_noted()) else {
+            return;
+        };
+        let elements = reply::elements(&reply).filter(|elements| elements.len() == transaction.queued.expects.len());
+        for (place, own) in transaction.own {
+            let Some(element) = elements.as_ref().and_then(|elements| elements.get(place)) else { continue };
+            match own {
+                Own::Select(db) if *element == b"+OK\r\n" => self.moved_to(db),
+                Own::Select(_) | Own::Subscribe => {}
+                Own::Command(bytes) => {
+                    let told = self.answered_here(&bytes);
+                    if let Some(slot) = transaction.queued.expects.get_mut(place) {
+                        *slot = Expect::Replace(told.into());
+                    }
+                }
+            }
+        }
+        if !self.is_muted() {
+            Expect::Exec(transaction.queued.expects.into()).deliver(&reply, self.protocol, &self.outbox);
+        }
+    }
+
+    /// The reply to a command that the server has no part in.
+    fn answered_here(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut scanner = Scanner::new(super::limits(&self.shared.config));
+        let Ok(Scanned::Command(_)) = scanner.scan(bytes) else { return Vec::new() };
+        let command = Command { bytes, args: scanner.args() };
+        self.captured = Some(Vec::new());
+        let table = Rc::clone(&self.shared.commands.borrow());
+        self.client_command(&command, command.row(&table).map_or("client", |row| &row.name));
+        self.captured.take().unwrap_or_default()
     }
 
     fn unqueued(&mut self, command: &Command<'_>) -> Flow {

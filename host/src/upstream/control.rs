@@ -18,6 +18,10 @@ pub struct ServerFacts {
     pub version: String,
     /// How many databases it has.
     pub databases: u32,
+    /// What it calls itself and its version in HELLO.
+    pub hello: (String, String),
+    /// Its line about a client of its own (CLIENT INFO): which fields this version has, and in which order.
+    pub client_line: String,
     /// The database of clients that do not select one.
     pub db: u32,
     /// How far its clock is ahead of ours, in milliseconds.
@@ -37,6 +41,10 @@ const VERSION_MIN: u32 = 7;
 /// How long a server may take to answer the login; one that is busy may take its time.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 const DATABASES_DEFAULT: u32 = 16;
+/// What Redis 7.0 says of a client, for a server that does not tell.
+const CLIENT_LINE: &str = "id=0 addr= laddr= fd=8 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=26 \
+                           qbuf-free=20448 argv-mem=10 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=22298 \
+                           events=r cmd=client|info user=default redir=-1 resp=2";
 
 // === impl Control ===
 
@@ -53,8 +61,9 @@ impl<'a> Control<'a> {
     pub async fn facts(&self, db: u32, now: fn() -> i64) -> anyhow::Result<ServerFacts> {
         if let Target::Embedded(_) = self.route.target {
             let version = super::embedded::VERSION.to_owned();
-            let commands = Arc::new(Table::of_redis().clone());
-            return Ok(ServerFacts { version, databases: 1, db, skew_ms: 0, commands });
+            let hello = ("redis".to_owned(), version.clone());
+            let (client_line, commands) = (CLIENT_LINE.to_owned(), Arc::new(Table::of_redis().clone()));
+            return Ok(ServerFacts { version, databases: 1, hello, client_line, db, skew_ms: 0, commands });
         }
         let asked = self.ask(db, now);
         // Connecting has a limit of its own; a server that answers nothing must not hold us up for ever.
@@ -84,8 +93,20 @@ impl<'a> Control<'a> {
         if db >= databases {
             bail!("it has {databases} databases, so there is no database {db}");
         }
+        let line: Result<String, _> = redis::cmd("CLIENT").arg("INFO").query_async(&mut server).await;
+        let client_line = line.ok().unwrap_or_else(|| CLIENT_LINE.to_owned());
+        let said: Result<Vec<redis::Value>, _> = redis::cmd("HELLO").arg(2).query_async(&mut server).await;
+        let said = said.unwrap_or_default();
+        let hello = |name: &str| {
+            let texts = said.iter().map(|value| redis::from_redis_value_ref::<String>(value).unwrap_or_default());
+            let mut behind = texts.skip_while(|text| text != name);
+            behind.nth(1)
+        };
+        let server_name = hello("server").unwrap_or_else(|| "redis".to_owned());
+        let hello = (server_name, hello("version").unwrap_or_else(|| version.clone()));
+        let skew_ms = seconds * 1000 + micros / 1000 - middle;
         let commands = Arc::new(Self::commands(&mut server).await);
-        Ok(ServerFacts { version, databases, db, skew_ms: seconds * 1000 + micros / 1000 - middle, commands })
+        Ok(ServerFacts { version, databases, hello, client_line, db, skew_ms, commands })
     }
 
     /// The table of the server's commands. One that may not be asked is taken to have all that are known.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::outbox::Outbox;
+use super::outbox::{Channels, Outbox};
 use crate::near::Fill;
 use crate::resp::{Protocol, reply, write};
 
@@ -32,6 +32,16 @@ pub enum Expect {
     Value(Rc<Fill>),
     /// Its lifetime.
     Lifetime(Rc<Fill>),
+    /// The lane's own number at the server.
+    Number,
+    /// Hand it on with our number of the connection that invalidations go to.
+    Renumber,
+    /// The session makes of it what the client is told.
+    Noted,
+    /// The same for EXEC's array, in which elements with these places confirm subscriptions.
+    Executed(Rc<[usize]>),
+    /// The reply of HELLO: the lane speaks this protocol from here on.
+    Protocol(Protocol),
 }
 
 /// What happened to the subscriptions of a session.
@@ -41,8 +51,8 @@ pub(super) enum PubSub {
     Message,
     /// So many subscriptions are left.
     Confirmation {
-        /// Those to shard channels.
-        shard: bool,
+        /// Of what.
+        of: Channels,
         /// How many.
         count: i64,
     },
@@ -52,12 +62,24 @@ pub(super) enum PubSub {
 
 impl Expect {
     /// Delivers `bytes`, the server's reply.
-    pub(super) fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
+    pub fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
         match self {
             Self::Forward => outbox.push(bytes),
-            Self::Swallow | Self::Fence | Self::Opening => {}
+            Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
             // The lane itself hands these to the near cache.
             Self::Tracking | Self::Value(_) | Self::Lifetime(_) => {}
+            Self::Renumber => outbox.push_renumbered(bytes),
+            Self::Noted => outbox.note(bytes),
+            Self::Executed(places) => {
+                let elements = if places.is_empty() { None } else { reply::elements(bytes) };
+                let confirm = |place: &usize| pub_sub(elements.as_ref()?.get(*place)?);
+                for confirmed in places.iter().filter_map(confirm) {
+                    if let PubSub::Confirmation { of, count } = confirmed {
+                        outbox.set_subscriptions(of, count);
+                    }
+                }
+                outbox.note(bytes);
+            }
             Self::SetNx => outbox.push(set_nx(bytes)),
             Self::Exec(slots) => match exec(bytes, slots, protocol) {
                 Some(reply) => outbox.push(&reply),
@@ -69,10 +91,11 @@ impl Expect {
 
     /// Whether the client waits for something.
     pub(super) fn is_answer(&self) -> bool {
-        !matches!(
-            self,
-            Self::Swallow | Self::Fence | Self::Opening | Self::Tracking | Self::Value(_) | Self::Lifetime(_)
-        )
+        match self {
+            Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Noted => false,
+            Self::Executed(_) | Self::Protocol(_) | Self::Tracking | Self::Value(_) | Self::Lifetime(_) => false,
+            Self::Forward | Self::SetNx | Self::Exec(_) | Self::Replace(_) | Self::Local(_) | Self::Renumber => true,
+        }
     }
 
     /// Whether the server sends a reply.
@@ -110,20 +133,21 @@ pub(super) fn pub_sub(bytes: &[u8]) -> Option<PubSub> {
         return None;
     }
     let elements = reply::elements(bytes)?;
-    let shard = match reply::text(elements.first()?)? {
-        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" => false,
-        b"ssubscribe" | b"sunsubscribe" => true,
+    let of = match reply::text(elements.first()?)? {
+        b"subscribe" | b"unsubscribe" => Channels::Plain,
+        b"psubscribe" | b"punsubscribe" => Channels::Patterns,
+        b"ssubscribe" | b"sunsubscribe" => Channels::Shards,
         b"message" | b"pmessage" | b"smessage" => return Some(PubSub::Message),
         _ => return push.then_some(PubSub::Message),
     };
-    Some(PubSub::Confirmation { shard, count: reply::integer(elements.get(2)?)? })
+    Some(PubSub::Confirmation { of, count: reply::integer(elements.get(2)?)? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Expect, PubSub, pub_sub};
     use crate::resp::Protocol;
-    use crate::upstream::outbox::Outbox;
+    use crate::upstream::outbox::{Channels, Outbox};
 
     fn check(expect: &Expect, reply: &str, answer: &str) {
         let outbox = Outbox::new(1024);
@@ -153,10 +177,10 @@ mod tests {
     #[test]
     fn subscriptions() {
         let check = |frame: &str, expect: Option<PubSub>| assert_eq!(pub_sub(frame.as_bytes()), expect, "{frame:?}");
-        let confirmed = |shard, count| Some(PubSub::Confirmation { shard, count });
-        check("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", confirmed(false, 2));
-        check(">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", confirmed(true, 0));
-        check("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", confirmed(false, 0));
+        let confirmed = |of, count| Some(PubSub::Confirmation { of, count });
+        check("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n", confirmed(Channels::Plain, 2));
+        check(">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", confirmed(Channels::Shards, 0));
+        check("*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", confirmed(Channels::Plain, 0));
         check("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", Some(PubSub::Message));
         check(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", Some(PubSub::Message));
         check("*2\r\n$4\r\npong\r\n$0\r\n\r\n", None);

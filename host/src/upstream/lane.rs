@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
@@ -26,8 +27,10 @@ pub struct Lane {
 
 /// What the handle and the lane's task share.
 struct Shared {
-    protocol: Protocol,
+    protocol: Cell<Protocol>,
     db: u32,
+    /// The number that the server has given the connection, on a pinned lane. 0: not told.
+    number: Arc<AtomicU64>,
     versions: Arc<Versions>,
     /// The near cache that the lane reads for, if it does.
     near: Option<Rc<RefCell<Near>>>,
@@ -82,7 +85,12 @@ struct Lost {
     reason: String,
     /// Commands may have reached the server.
     sent: bool,
+    /// The server's own words, where it refused the lane's opening.
+    refusal: Option<String>,
 }
+
+/// Before the server's own words, where it refused the lane's opening.
+const REFUSED: &str = "the server refused the connection: ";
 
 // === impl Lane ===
 
@@ -97,8 +105,9 @@ impl Lane {
         near: Option<Rc<RefCell<Near>>>,
     ) -> Self {
         let shared = Rc::new(Shared {
-            protocol,
+            protocol: Cell::new(protocol),
             db,
+            number: Arc::default(),
             versions: Arc::clone(&route.versions),
             near,
             out: RefCell::default(),
@@ -195,6 +204,11 @@ impl Lane {
         self.shared.deaths != route.state.deaths()
     }
 
+    /// The number that the server has given the connection, on a pinned lane. 0: not told yet.
+    pub fn number(&self) -> &Arc<AtomicU64> {
+        &self.shared.number
+    }
+
     /// The connection is gone for good.
     pub fn has_ended(&self) -> bool {
         self.shared.ended.get()
@@ -284,12 +298,20 @@ impl Shared {
         }
         if entry.expect == Expect::Opening && refused {
             let text = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
-            return Err(format!("the server refused the connection: {text}"));
+            return Err(format!("{REFUSED}{text}"));
         }
         if let Some(near) = &self.near {
             near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
         }
-        entry.expect.deliver(frame, self.protocol, &entry.outbox);
+        match entry.expect {
+            Expect::Protocol(protocol) if !refused => self.protocol.set(protocol),
+            Expect::Number => {
+                let number = reply::integer(frame).and_then(|number| u64::try_from(number).ok());
+                self.number.store(number.unwrap_or_default(), Ordering::Release);
+            }
+            _ => {}
+        }
+        entry.expect.deliver(frame, self.protocol.get(), &entry.outbox);
         entry.outbox.settle(1);
         entry.outbox.wake();
         Ok(())
@@ -305,7 +327,7 @@ impl Shared {
             let entry = queue.pop_front();
             drop(queue);
             if let Some(Entry { outbox, expect, .. }) = entry {
-                expect.deliver(&[], self.protocol, &outbox);
+                expect.deliver(&[], self.protocol.get(), &outbox);
                 outbox.settle(1);
                 outbox.wake();
             }
@@ -314,12 +336,12 @@ impl Shared {
 
     /// Whether a frame answers no command.
     fn is_unasked(&self, frame: &[u8]) -> bool {
-        match (self.protocol, frame.first()) {
+        match (self.protocol.get(), frame.first()) {
             (Protocol::Resp3, Some(&reply::kind::PUSH)) => true,
             _ => match &*self.listener.borrow() {
                 None => false,
                 Some((_, Listening::Monitor)) => self.queue.borrow().is_empty(),
-                Some((outbox, Listening::Messages)) if self.protocol == Protocol::Resp2 => {
+                Some((outbox, Listening::Messages)) if self.protocol.get() == Protocol::Resp2 => {
                     match expect::pub_sub(frame) {
                         None => false,
                         Some(PubSub::Confirmation { .. }) => true,
@@ -337,11 +359,15 @@ impl Shared {
             near.borrow_mut().push_came(self.db, frame);
         }
         if let Some((outbox, _)) = &*self.listener.borrow() {
-            if let Some(PubSub::Confirmation { shard, count }) = expect::pub_sub(frame) {
-                outbox.set_subscriptions(shard, count);
+            if let Some(PubSub::Confirmation { of, count }) = expect::pub_sub(frame) {
+                outbox.set_subscriptions(of, count);
                 self.before_fence_answered.set(true);
             }
-            outbox.push(frame);
+            if frame.starts_with(b">2\r\n$21\r\ntracking-redir-broken\r\n") {
+                outbox.push_renumbered(frame);
+            } else {
+                outbox.push(frame);
+            }
             outbox.wake();
         }
     }
@@ -351,7 +377,13 @@ impl Shared {
         let known = if lost.sent { "whether the command ran is not known" } else { "the command was not sent" };
         let target = &route.target;
         let mut error = Vec::new();
-        write::error(&mut error, &format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason));
+        let text = match &lost.refusal {
+            // To the client it is as if its own connection had been refused: it may know a password that helps.
+            Some(refusal) => refusal.clone(),
+            None => format!("ERR bellwether lost the server at {target}: {}; {known}", lost.reason),
+        };
+        write::error(&mut error, &text);
+        let loss = if lost.refusal.is_some() { Loss::Error } else { route.loss };
         if let Some(near) = &self.near {
             near.borrow_mut().lose(self.db);
         }
@@ -361,8 +393,9 @@ impl Shared {
             // It may have run, or run yet.
             self.versions.bump(&touched);
             outbox.settle(1);
-            match (route.loss, &expect) {
+            match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
+                (Loss::Error, Expect::Noted | Expect::Executed(_)) => outbox.note(&error),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
                 (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
                 (Loss::Error, _) => {}

@@ -84,6 +84,13 @@ impl Lanes {
         pool.pop().unwrap_or_else(|| Rc::new(Lane::open(&self.route, protocol, db, false, None)))
     }
 
+    /// A lane for one session alone, known to the server by a name and password that the session's client gave. It
+    /// never comes back.
+    pub fn pin_as(&self, protocol: Protocol, db: u32, user: Option<String>, password: String) -> Rc<Lane> {
+        let route = Route { user, password: Some(password), ..Route::clone(&self.route) };
+        Rc::new(Lane::open(&Rc::new(route), protocol, db, false, None))
+    }
+
     /// Takes a lane back that holds no session's state any more.
     pub fn unpin(&self, protocol: Protocol, db: u32, lane: Rc<Lane>) {
         lane.unlisten();

@@ -94,12 +94,13 @@ impl Route {
         let user = self.user.as_deref().unwrap_or("default");
         let mut commands: Vec<Vec<&str>> = Vec::new();
         let db = db.to_string();
-        match (protocol, &self.password) {
-            (Protocol::Resp2, None) => {}
-            (Protocol::Resp2, Some(password)) if self.user.is_none() => commands.push(vec!["AUTH", password]),
-            (Protocol::Resp2, Some(password)) => commands.push(vec!["AUTH", user, password]),
-            (Protocol::Resp3, None) => commands.push(vec!["HELLO", "3"]),
-            (Protocol::Resp3, Some(password)) => commands.push(vec!["HELLO", "3", "AUTH", user, password]),
+        match &self.password {
+            None => {}
+            Some(password) if self.user.is_none() => commands.push(vec!["AUTH", password]),
+            Some(password) => commands.push(vec!["AUTH", user, password]),
+        }
+        if protocol == Protocol::Resp3 {
+            commands.push(vec!["HELLO", "3"]);
         }
         if db != "0" {
             commands.push(vec!["SELECT", &db]);

@@ -13,8 +13,16 @@ pub struct Outbox {
     owed: Cell<usize>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
-    /// Channels and patterns, and shard channels, that the session is subscribed to.
-    subscribed: Cell<(i64, i64)>,
+    /// Channels, patterns and shard channels that the session is subscribed to.
+    subscribed: Cell<[i64; 3]>,
+    /// The number that the server has given a connection to which this session's invalidations go, and ours.
+    redirect: Cell<Option<(u64, u64)>>,
+    /// Clients, by worker and number, that wait for the session to have a lane of its own.
+    asked_own: RefCell<Vec<(usize, u64)>>,
+    /// The client that was asked for that has answered.
+    told: Cell<bool>,
+    /// A reply of which the session makes what the client is told.
+    noted: RefCell<Option<Vec<u8>>>,
 }
 
 /// Whether the session goes on.
@@ -30,6 +38,17 @@ pub enum Fate {
     Overflowed,
 }
 
+/// What one subscribes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channels {
+    /// Channels by their name.
+    Plain,
+    /// Patterns.
+    Patterns,
+    /// Shard channels.
+    Shards,
+}
+
 // === impl Outbox ===
 
 impl Outbox {
@@ -41,7 +60,11 @@ impl Outbox {
             owed: Cell::new(0),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
-            subscribed: Cell::new((0, 0)),
+            subscribed: Cell::new([0; 3]),
+            redirect: Cell::new(None),
+            asked_own: RefCell::default(),
+            told: Cell::new(false),
+            noted: RefCell::default(),
         }
     }
 
@@ -108,18 +131,86 @@ impl Outbox {
 
     /// Channels, patterns and shard channels the session is subscribed to.
     pub fn subscriptions(&self) -> i64 {
-        let (plain, shard) = self.subscribed.get();
-        plain + shard
+        self.subscribed.get().iter().sum()
     }
 
-    pub(super) fn set_subscriptions(&self, shard: bool, count: i64) {
-        let (plain, sharded) = self.subscribed.get();
-        self.subscribed.set(if shard { (plain, count) } else { (count, sharded) });
+    /// The same, one by one.
+    pub fn subscribed(&self) -> [i64; 3] {
+        self.subscribed.get()
+    }
+
+    /// A confirmation has come. The server counts channels and patterns together.
+    pub(super) fn set_subscriptions(&self, of: Channels, count: i64) {
+        let [channels, patterns, shards] = self.subscribed.get();
+        self.subscribed.set(match of {
+            Channels::Plain => [count - patterns, patterns, shards],
+            Channels::Patterns => [channels, count - channels, shards],
+            Channels::Shards => [channels, patterns, count],
+        });
+    }
+
+    /// A client of a worker waits for the session to have a lane of its own.
+    pub fn ask_own(&self, by: (usize, u64)) {
+        self.asked_own.borrow_mut().push(by);
+    }
+
+    /// Whether one waits for that.
+    pub fn is_asked(&self) -> bool {
+        !self.asked_own.borrow().is_empty()
+    }
+
+    /// Who waits for that.
+    pub fn take_asked(&self) -> Vec<(usize, u64)> {
+        std::mem::take(&mut *self.asked_own.borrow_mut())
+    }
+
+    /// The client that was asked has a lane of its own, or is gone.
+    pub fn tell(&self) {
+        self.told.set(true);
+    }
+
+    /// Whether it has answered.
+    pub fn take_told(&self) -> bool {
+        self.told.take()
+    }
+
+    /// Invalidations go to another connection, which has this number at the server and that one here.
+    pub fn redirects(&self, numbers: Option<(u64, u64)>) {
+        self.redirect.set(numbers);
+    }
+
+    /// Appends a frame, with our number of the connection that invalidations go to in the place of the server's.
+    pub(super) fn push_renumbered(&self, frame: &[u8]) {
+        let line = |number: u64| format!("\r\n:{number}\r\n").into_bytes();
+        let found = self.redirect.get().and_then(|(theirs, ours)| {
+            let theirs = line(theirs);
+            // The reply of GETREDIR is nothing but the number.
+            let at = memchr::memmem::find(&[b"\r\n", frame].concat(), &theirs)?;
+            Some((at, theirs.len(), line(ours)))
+        });
+        match found {
+            None => self.push(frame),
+            Some((at, length, ours)) => {
+                let whole = [b"\r\n", frame].concat();
+                let (before, after) = (whole.get(..at), whole.get(at + length..));
+                let renumbered = [before.unwrap_or_default(), &ours, after.unwrap_or_default()].concat();
+                self.push(renumbered.get(2..).unwrap_or_default());
+            }
+        }
+    }
+
+    pub(super) fn note(&self, reply: &[u8]) {
+        *self.noted.borrow_mut() = Some(reply.to_vec());
+    }
+
+    /// The reply that was to be noted, if it has come.
+    pub fn take_noted(&self) -> Option<Vec<u8>> {
+        self.noted.borrow_mut().take()
     }
 
     /// Forgets the subscriptions: the lane that held them is gone.
     pub fn clear_subscriptions(&self) {
-        self.subscribed.set((0, 0));
+        self.subscribed.set([0; 3]);
     }
 
     /// Who is to be woken when something arrives.

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::super::stream::Stream;
-use super::{Entry, Lost, Outbox, Route, Shared, silence};
+use super::{Entry, Expect, Lost, Outbox, REFUSED, Route, Shared, silence};
 use crate::near::Touched;
 use crate::resp::reply::Splitter;
 
@@ -23,13 +23,13 @@ pub(super) async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
         let lost = match route.target.connect(route.connect_timeout).await {
             Ok(stream) => {
                 route.state.connected();
-                let lost = serve(&shared, &route, stream).await;
+                let lost = serve(&shared, &route, again, stream).await;
                 route.state.disconnected();
                 // A server that took a command is well again: the next attempt is made at once.
                 attempt = if lost.sent { 0 } else { attempt };
                 lost
             }
-            Err(error) => Lost { reason: error.to_string(), sent: false },
+            Err(error) => Lost { reason: error.to_string(), sent: false, refusal: None },
         };
         if shared.released.get() {
             break;
@@ -47,10 +47,15 @@ pub(super) async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
 }
 
 /// Serves one connection until it ends, or until the handle is dropped.
-async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, mut stream: Stream) -> Lost {
+async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: Stream) -> Lost {
     let (mut unwritten, mut bytes, mut splitter) = (BytesMut::new(), BytesMut::new(), Splitter::default());
     let lane = Rc::new(Outbox::new(0));
-    let openings = route.opening(&mut unwritten, shared.protocol, shared.db, shared.near.is_some());
+    let mut openings = route.opening(&mut unwritten, shared.protocol.get(), shared.db, shared.near.is_some());
+    if !again {
+        // Clients of the sidecar ask about each other by numbers that are not the server's.
+        unwritten.extend_from_slice(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n");
+        openings.push(Expect::Number);
+    }
     for expect in openings.into_iter().rev() {
         lane.owe(1);
         let outbox = Rc::clone(&lane);
@@ -90,7 +95,8 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, mut stream: Stream) -> Lo
     })
     .await;
     watching.abort();
-    Lost { reason, sent: opened }
+    let refusal = reason.strip_prefix(REFUSED).map(ToOwned::to_owned);
+    Lost { reason, sent: opened, refusal }
 }
 
 /// Writes as much as the stream takes.
