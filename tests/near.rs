@@ -362,7 +362,12 @@ fn write_model(sidecar: &Sidecar, writer: usize, acknowledged: &[AtomicU64], ove
             3 => format!("SET near:{key}:new {number}; RENAME near:{key}:new near:{key}"),
             _ => format!("SET near:{key} {number}"),
         };
-        let done = commands.split("; ").all(|command| client.try_ask(command).is_some());
+        let done = commands.split("; ").all(|command| {
+            let reply = client.try_ask(command);
+            // Where the connection is not closed, what was written is known.
+            assert!(!reply.as_ref().is_some_and(|reply| reply.starts_with('-')), "{command}: {reply:?}");
+            reply.is_some()
+        });
         match acknowledged.get(key) {
             Some(known) if done => known.store(number, Ordering::SeqCst),
             _ => client = sidecar.client(),

@@ -82,9 +82,10 @@ impl Session {
     }
 
     fn exec(&mut self, command: &Command<'_>) -> Flow {
+        // In a transaction the session is on its pinned lane, which never makes a command wait; one that is lost ends
+        // the session, as long as it counts as in a transaction.
+        let Some(lane) = self.lane(self.held.in_transaction()) else { return Flow::Wait };
         let Some(transaction) = self.held.transaction.take() else { return self.plain(command) };
-        // In a transaction the session is on its pinned lane, which never makes a command wait.
-        let Some(lane) = self.lane(true) else { return Flow::Wait };
         self.held.watching = false;
         if transaction.refused {
             let mut abort = Vec::new();

@@ -1,0 +1,162 @@
+//! What becomes of one command: which part of the session takes it, and how it is passed on or answered.
+
+use std::borrow::Cow;
+
+use super::{Flow, Muted, Session, Waiting, connection};
+use crate::command::{Command, Kind, Row, Table};
+use crate::near::Touched;
+use crate::proxy::near::touched;
+use crate::resp::{Protocol, write};
+use crate::upstream::{Expect, Lane};
+
+/// What is still taken while a script runs for too long.
+const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn command(
+        &mut self,
+        command: &Command<'_>,
+        table: &Table,
+        now: i64,
+        counts: &mut [u64; Kind::LABELS.len()],
+    ) -> Flow {
+        let row = command.row(table);
+        self.last = row.map_or(Cow::Borrowed("NULL"), |row| row.name.clone());
+        self.traffic[2] += 1;
+        let flow = match row {
+            _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
+                self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
+                Flow::Taken
+            }
+            // Wrong number of arguments or unknown: the server says so in its own words.
+            Some(row) if row.takes(command.args.len()) => self.known(command, row, now),
+            Some(_) => self.plain(command),
+            // Nobody knows what it does.
+            None => self.pass_on(command, Touched::All),
+        };
+        if flow == Flow::Wait {
+            self.held.waiting = Some(Waiting::Lane);
+            return flow;
+        }
+        let label = row.map_or(Kind::LABELS.len() - 1, |row| row.kind.label_index());
+        if let Some(count) = counts.get_mut(label) {
+            *count += 1;
+        }
+        self.muted = match self.muted {
+            Muted::Next => Muted::This,
+            Muted::This => Muted::No,
+            other => other,
+        };
+        flow
+    }
+
+    fn known(&mut self, command: &Command<'_>, row: &Row, now: i64) -> Flow {
+        match row.kind {
+            Kind::Session => self.connection_command(command, row),
+            Kind::Multi | Kind::Exec | Kind::Discard | Kind::Watch | Kind::Unwatch => self.transaction(command, row),
+            Kind::Subscribe if !self.held.in_transaction() => self.subscribe(command),
+            Kind::Monitor if !self.held.in_transaction() => self.monitor(command),
+            // With more, the server itself puts more elements into EXEC's array than it has announced.
+            Kind::Subscribe if command.args.len() == 2 => self.subscribe_queued(command),
+            Kind::Subscribe => self.refuse_queued(command, row),
+            Kind::Refused => {
+                let words = if row.name.contains('|') { 2 } else { 1 };
+                let words: Vec<_> = command.rest(0).take(words).map(|word| word.escape_ascii().to_string()).collect();
+                let name = words.join(" ");
+                self.refuse(&format!("ERR bellwether does not pass {name} on: it cannot work through a sidecar"));
+                Flow::Taken
+            }
+            Kind::Server if URGENT.contains(&&*row.name) => {
+                let Some(lane) = self.urgent_lane() else { return Flow::Wait };
+                self.pass(&lane, command, touched(command, row));
+                Flow::Taken
+            }
+            kind => self.data(command, row, kind, now),
+        }
+    }
+
+    /// A command with keys, or about the server.
+    fn data(&mut self, command: &Command<'_>, row: &Row, kind: Kind, now: i64) -> Flow {
+        let blocks = match kind {
+            Kind::Block(_) | Kind::Wait => true,
+            Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
+            _ => false,
+        };
+        if kind == Kind::Read && self.answered_near(command, row, now) {
+            return Flow::Taken;
+        }
+        let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
+        // A script may run for long, and the server then answers other connections that it is busy.
+        let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
+        if kind == Kind::Wait && !self.held.in_transaction() {
+            // What WAIT waits for is what its own connection has seen. This one has seen nothing yet; now it has seen
+            // all that the server has.
+            lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+        }
+        if blocks {
+            lane.wait();
+        }
+        self.held.blocking |= blocks;
+        let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
+        if self.is_muted() {
+            plan.expect = Expect::Swallow;
+        }
+        if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
+            self.held.refused();
+        }
+        Flow::Taken
+    }
+
+    /// A command that passes as it is and changes nothing.
+    pub(super) fn plain(&mut self, command: &Command<'_>) -> Flow {
+        self.pass_on(command, Touched::Nothing)
+    }
+
+    fn pass_on(&mut self, command: &Command<'_>, touched: Touched) -> Flow {
+        let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
+        let Some(lane) = self.lane(large) else { return Flow::Wait };
+        self.pass(&lane, command, touched);
+        Flow::Taken
+    }
+
+    pub(super) fn pass(&mut self, lane: &Lane, command: &Command<'_>, mut touched: Touched) {
+        if let Some(queued) = self.held.queued() {
+            queued.push(Expect::Forward, std::mem::take(&mut touched));
+        }
+        lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
+    }
+
+    /// A reply that is not the server's, behind all that is owed.
+    pub(super) fn answer(&mut self, fill: impl FnOnce(&mut Vec<u8>, Protocol)) {
+        if self.is_muted() {
+            return;
+        }
+        let mut reply = Vec::new();
+        fill(&mut reply, self.protocol);
+        if let Some(captured) = &mut self.captured {
+            captured.extend(reply);
+            return;
+        }
+        match self.held.current() {
+            Some(lane) => lane.answer(&self.outbox, &reply),
+            None => self.outbox.push(&reply),
+        }
+    }
+
+    /// An error that is not the server's; in a transaction it makes EXEC fail.
+    pub(super) fn refuse(&mut self, error: &str) {
+        self.answer(|out, _| write::error(out, error));
+        self.held.refused();
+    }
+
+    /// What is done with a reply: the client has it, unless it asked not to.
+    pub(super) fn wanted(&self) -> Expect {
+        if self.is_muted() { Expect::Swallow } else { Expect::Forward }
+    }
+
+    pub(super) fn is_muted(&self) -> bool {
+        matches!(self.muted, Muted::This | Muted::All)
+    }
+}
