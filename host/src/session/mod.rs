@@ -1,6 +1,7 @@
 //! One client connection: reads what is there, takes its commands in order, writes what has come back. In batches: one
 //! read, one write, and the lanes do the same.
 
+mod answer;
 mod client;
 mod clients;
 mod connection;
@@ -458,38 +459,6 @@ impl Session {
     fn pass(&mut self, lane: &Lane, command: &Command<'_>) {
         lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(command.bytes));
         self.held.queue(Expect::Forward);
-    }
-
-    /// A reply that is not the server's, behind all that is owed.
-    fn answer(&mut self, fill: impl FnOnce(&mut Vec<u8>, Protocol)) {
-        if self.is_muted() {
-            return;
-        }
-        let mut reply = Vec::new();
-        fill(&mut reply, self.protocol);
-        if let Some(captured) = &mut self.captured {
-            captured.extend(reply);
-            return;
-        }
-        match self.held.current() {
-            Some(lane) => lane.answer(&self.outbox, &reply),
-            None => self.outbox.push(&reply),
-        }
-    }
-
-    /// An error that is not the server's; in a transaction it makes EXEC fail.
-    fn refuse(&mut self, error: &str) {
-        self.answer(|out, _| write::error(out, error));
-        self.held.refused();
-    }
-
-    /// What is done with a reply: the client has it, unless it asked not to.
-    fn wanted(&self) -> Expect {
-        if self.is_muted() { Expect::Swallow } else { Expect::Forward }
-    }
-
-    fn is_muted(&self) -> bool {
-        matches!(self.muted, Muted::This | Muted::All)
     }
 }
 
