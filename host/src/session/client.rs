@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::clients::{ClientKind, Filter, Standing};
 use super::{Call, Flow, Muted, Session, Shared};
 use crate::command::Command;
+use crate::config::Upstream;
 use crate::near::Touched;
 use crate::resp::{parse_integer, write};
 use crate::upstream::{Expect, Fate, Lane, Listening};
@@ -75,6 +76,7 @@ impl Session {
             // What ends a pause must not stand behind what waits for its end.
             "client|pause" | "client|unpause" => return self.client_pause(command, name),
             "client|tracking" => return self.client_tracking(command),
+            "client|getredir" if self.held.tracking.is_none() => self.answer(|out, _| write::integer(out, -1)),
             "client|caching" | "client|trackinginfo" | "client|getredir" => return self.client_tracked(command),
             "client|unblock" => return self.client_unblock(command),
             // For the whole server, or the server's own error for a subcommand that it does not know.
@@ -125,6 +127,7 @@ impl Session {
     /// Whether the server has no part in the command.
     pub(super) fn is_answered_here(&self, command: &Command<'_>, name: &str) -> bool {
         match name.strip_prefix("client|") {
+            Some("getredir") => self.held.tracking.is_none(),
             Some("id" | "getname" | "setname" | "info" | "list" | "kill" | "no-evict") => true,
             Some(_) => false,
             None => self.is_younger(command, "SETINFO", 4) || self.is_younger(command, "NO-TOUCH", 3),
@@ -200,8 +203,9 @@ impl Session {
     /// Lets the server see whether a command is right, which each version sees otherwise. What it refuses has been
     /// answered.
     fn checked(&mut self, words: &[&[u8]]) -> Checked {
-        // A command that was queued has been seen by nobody, and EXEC waits for no other.
-        if self.captured.is_some() {
+        // A command that was queued has been seen by nobody, and EXEC waits for no other. The store inside this program has
+        // no clients of its own.
+        if self.captured.is_some() || self.shared.config.upstream == Some(Upstream::Embedded) {
             return Checked::Right;
         }
         match self.outbox.take_noted() {

@@ -6,7 +6,7 @@ use super::{Flow, Muted, Session, Waiting, connection};
 use crate::command::{Command, Kind, Row, Table};
 use crate::near::Touched;
 use crate::proxy::near::touched;
-use crate::resp::{Protocol, write};
+use crate::resp::write;
 use crate::upstream::{Expect, Lane};
 
 /// What is still taken while a script runs for too long.
@@ -126,37 +126,5 @@ impl Session {
             queued.push(Expect::Forward, std::mem::take(&mut touched));
         }
         lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
-    }
-
-    /// A reply that is not the server's, behind all that is owed.
-    pub(super) fn answer(&mut self, fill: impl FnOnce(&mut Vec<u8>, Protocol)) {
-        if self.is_muted() {
-            return;
-        }
-        let mut reply = Vec::new();
-        fill(&mut reply, self.protocol);
-        if let Some(captured) = &mut self.captured {
-            captured.extend(reply);
-            return;
-        }
-        match self.held.current() {
-            Some(lane) => lane.answer(&self.outbox, &reply),
-            None => self.outbox.push(&reply),
-        }
-    }
-
-    /// An error that is not the server's; in a transaction it makes EXEC fail.
-    pub(super) fn refuse(&mut self, error: &str) {
-        self.answer(|out, _| write::error(out, error));
-        self.held.refused();
-    }
-
-    /// What is done with a reply: the client has it, unless it asked not to.
-    pub(super) fn wanted(&self) -> Expect {
-        if self.is_muted() { Expect::Swallow } else { Expect::Forward }
-    }
-
-    pub(super) fn is_muted(&self) -> bool {
-        matches!(self.muted, Muted::This | Muted::All)
     }
 }

@@ -80,6 +80,9 @@ impl Session {
                 let db = command.arg(1).and_then(parse_integer).and_then(|db| u32::try_from(db).ok());
                 self.queue(command, db.map(Own::Select))
             }
+            _ if self.is_answered_here(command, &row.name) => {
+                self.queue(command, Some(Own::Command(command.bytes.to_vec())))
+            }
             "client|tracking"
             | "client|caching"
             | "client|trackinginfo"
@@ -88,9 +91,6 @@ impl Session {
             | "client|pause"
             | "client|unpause" => self.client_command(command, &row.name),
             "auth" | "hello" | "client|reply" => self.refuse_queued(command, row),
-            _ if self.is_answered_here(command, &row.name) => {
-                self.queue(command, Some(Own::Command(command.bytes.to_vec())))
-            }
             _ => self.plain(command),
         }
     }

@@ -1,6 +1,7 @@
 //! One client connection: reads what is there, takes its commands in order, writes what has come back. In batches: one
 //! read, one write, and the lanes do the same.
 
+mod answer;
 mod client;
 mod clients;
 mod command;

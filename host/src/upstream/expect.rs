@@ -126,6 +126,17 @@ fn exec(bytes: &[u8], slots: &[Expect], protocol: Protocol) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Whether a frame shows a command to a monitor: `+1795411215.117080 [9 127.0.0.1:33716] "SELECT" "9"`. No reply of a
+/// command looks like that.
+pub(super) fn is_monitored(bytes: &[u8]) -> bool {
+    let number = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let Some(rest) = bytes.strip_prefix(b"+") else { return false };
+    let (seconds, rest) = rest.split_at(number(rest));
+    let Some(rest) = rest.strip_prefix(b".") else { return false };
+    let (fraction, rest) = rest.split_at(number(rest));
+    !seconds.is_empty() && !fraction.is_empty() && rest.starts_with(b" [")
+}
+
 /// What a frame of a connection that subscribes says. None: it answers a command.
 pub(super) fn pub_sub(bytes: &[u8]) -> Option<PubSub> {
     let push = bytes.first() == Some(&reply::kind::PUSH);

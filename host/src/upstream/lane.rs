@@ -340,7 +340,7 @@ impl Shared {
             (Protocol::Resp3, Some(&reply::kind::PUSH)) => true,
             _ => match &*self.listener.borrow() {
                 None => false,
-                Some((_, Listening::Monitor)) => self.queue.borrow().is_empty(),
+                Some((_, Listening::Monitor)) => self.queue.borrow().is_empty() || expect::is_monitored(frame),
                 Some((outbox, Listening::Messages)) if self.protocol.get() == Protocol::Resp2 => {
                     match expect::pub_sub(frame) {
                         None => false,
