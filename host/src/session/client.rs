@@ -203,8 +203,8 @@ impl Session {
     /// Lets the server see whether a command is right, which each version sees otherwise. What it refuses has been
     /// answered.
     fn checked(&mut self, words: &[&[u8]]) -> Checked {
-        // A command that was queued has been seen by nobody, and EXEC waits for no other. The store inside this program has
-        // no clients of its own.
+        // A command that was queued has been seen by nobody, and EXEC waits for no other. The store inside this
+        // program has no clients of its own.
         if self.captured.is_some() || self.shared.config.upstream == Some(Upstream::Embedded) {
             return Checked::Right;
         }
