@@ -80,7 +80,7 @@ def fill(port: int) -> None:
             received = received[-16:] + client.recv(65536)
 
 
-def measure(options: argparse.Namespace, direct: int, sidecar: int) -> None:
+def measure(options: argparse.Namespace, direct: int, sidecar: int, near: int) -> None:
     print(f"{platform.platform()}, {options.cpus} cores; {CLIENTS} clients, {len(VALUE)}-byte values, {KEYS} keys, ", end="")
     print(f"{options.rounds} rounds of {options.requests} requests (a quarter of it unpipelined), medians\n")
     print("| command | pipeline | path | requests/s | p50 ms | p99 ms | ratio to direct (min–max of rounds) |")
@@ -88,6 +88,8 @@ def measure(options: argparse.Namespace, direct: int, sidecar: int) -> None:
     for name, command in COMMANDS.items():
         for pipeline in PIPELINES:
             paths = {"direct": (direct, command), "sidecar": (sidecar, command)}
+            if name == "GET":
+                paths["sidecar, near cache"] = (near, command)
             if name in AS_SENT:
                 paths["direct, with PX"] = (direct, AS_SENT[name])
             requests = options.requests if pipeline > 1 else options.requests // 4
@@ -114,14 +116,17 @@ def main() -> None:
     options.cpus = len(os.sched_getaffinity(0))
     if not options.binary.exists():
         sys.exit(f"there is no {options.binary}; type: cargo build --profile dist --locked")
-    redis_port, sidecar_port = free_port(), free_port()
+    redis_port, sidecar_port, near_port = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         redis = ["redis-server", "--bind", "127.0.0.1", "--port", str(redis_port), "--save", "", "--dir", folder]
         upstream = f"redis://127.0.0.1:{redis_port}"
-        sidecar = [str(options.binary), "serve", "--upstream", upstream, "--listen", f"127.0.0.1:{sidecar_port}"]
-        sidecar += ["--admin-listen", "off", "--workers", str(options.workers)]
-        with running(redis, redis_port), running(sidecar, sidecar_port):
-            measure(options, redis_port, sidecar_port)
+        sidecar = [str(options.binary), "serve", "--upstream", upstream, "--admin-listen", "off"]
+        sidecar += ["--workers", str(options.workers), "--listen"]
+        # The standard rule for these keys lets values be kept for a second.
+        far = [*sidecar, f"127.0.0.1:{sidecar_port}", "--near-bytes-max", "0"]
+        near = [*sidecar, f"127.0.0.1:{near_port}"]
+        with running(redis, redis_port), running(far, sidecar_port), running(near, near_port):
+            measure(options, redis_port, sidecar_port, near_port)
 
 
 if __name__ == "__main__":
