@@ -236,8 +236,9 @@ impl Session {
             if gone || (written.is_ready() && self.is_over()) {
                 return Poll::Ready(());
             }
-            // More can be taken now that the client has read.
-            if written == Poll::Ready(true) && !self.closing && self.held.waiting == Some(Waiting::Client) {
+            // More can be taken now that the client has read; not while most of it stands behind a reply to come.
+            let has_read = written == Poll::Ready(true) && self.outbox.len() <= OUTPUT_HELD_BYTES;
+            if has_read && !self.closing && self.held.waiting == Some(Waiting::Client) {
                 continue;
             }
             match self.poll_read(cx) {

@@ -160,7 +160,7 @@ impl Lane {
 
     /// Gives a session a reply that is not the server's, behind all that it is owed.
     pub fn answer(&self, outbox: &Rc<Outbox>, reply: &[u8]) {
-        if outbox.owed() == 0 {
+        if outbox.owed_by_lane() == 0 {
             outbox.push(reply);
         } else {
             outbox.owe(1);
