@@ -134,6 +134,7 @@ pub struct RuleTable {
     symbols: Symbols,
     restricted: bool,
     near: bool,
+    leased: bool,
 }
 
 /// The symbol table, for look-ups.
@@ -158,6 +159,8 @@ const SYMBOLS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
+/// Old values and leases are kept under such names.
+const RESERVED_PREFIX: &str = "bw:";
 
 // === impl Apply ===
 
@@ -201,6 +204,7 @@ impl RuleTable {
             table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
             table.restricted |= rule.access != Access::ReadWrite;
             table.near |= rule.near_ms.is_some();
+            table.leased |= rule.lease_ms.is_some();
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
             for other in same.iter().filter_map(|id| rules.get(usize::from(id.0))) {
@@ -241,6 +245,11 @@ impl RuleTable {
     /// Whether any rule lets values be served from memory.
     pub fn is_near(&self) -> bool {
         self.near
+    }
+
+    /// Whether any rule has leases.
+    pub fn is_leased(&self) -> bool {
+        self.leased
     }
 
     /// The rule a key is under: the longest prefix, then the longest suffix.
@@ -383,6 +392,16 @@ fn check_rule(rule: &Rule) -> anyhow::Result<()> {
         rule.refresh_ahead_percent.is_none_or(|percent| (1..=99).contains(&percent)),
         "rule {name:?}: refresh-ahead-percent must be 1 to 99"
     );
+    ensure!(
+        !rule.prefix.starts_with(RESERVED_PREFIX),
+        "rule {name:?}: the prefix {RESERVED_PREFIX:?} is bellwether's own"
+    );
+    for (field, value) in [("stale-ms", rule.stale_ms), ("lease-wait-ms", rule.lease_wait_ms)] {
+        ensure!(
+            value.is_none() || rule.lease_ms.is_some(),
+            "rule {name:?}: {field} needs lease-ms: without, nobody would have the right to recompute a value"
+        );
+    }
     ensure!(rule.fallback_ttl_ms != Some(0), "rule {name:?}: fallback-ttl-ms must be at least 1");
     Ok(())
 }

@@ -16,7 +16,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-pub use versions::{Touched, Versions};
+pub use versions::{Touched, Versions, Watch};
 
 use crate::resp::reply;
 

@@ -102,6 +102,8 @@ impl Session {
         let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
         if self.is_muted() {
             plan.expect = Expect::Swallow;
+        } else if let Some(look) = self.look(command, row, &lane, now) {
+            plan.expect = Expect::Look(look);
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();

@@ -7,6 +7,7 @@ mod clients;
 mod command;
 mod connection;
 mod held;
+mod lease;
 mod near;
 mod socket;
 mod transaction;
@@ -30,6 +31,7 @@ pub use client::take_call;
 use clients::Standing;
 pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
+pub use lease::Leases;
 pub use socket::Incoming;
 use socket::Socket;
 
@@ -59,6 +61,8 @@ pub struct Shared {
     pub lanes: Lanes,
     /// What the worker keeps of hot keys.
     pub near: Rc<RefCell<Near>>,
+    /// Keys that clients wait for.
+    pub leases: Leases,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
     /// The policy set in force.
@@ -227,6 +231,7 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.outbox.register(cx.waker());
+            self.look_again();
             if !self.closing {
                 self.take_commands();
             }

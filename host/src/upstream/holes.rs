@@ -6,6 +6,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use super::outbox::{Fate, Outbox};
+use crate::lease::Look;
+use crate::resp::Protocol;
 
 /// A place that is kept for a reply. Whoever has it fills it. Dropped unfilled, it ends the session, whose client would
 /// otherwise take each later reply for the one before it.
@@ -13,6 +15,17 @@ pub struct Hole {
     outbox: Rc<Outbox>,
     number: u64,
     filled: bool,
+}
+
+/// A key that was not there, and the place of the reply that would say so.
+#[derive(Debug)]
+pub struct Missed {
+    /// What was asked for.
+    pub look: Rc<Look>,
+    /// In which the reply is to be.
+    pub protocol: Protocol,
+    /// Its place.
+    pub hole: Hole,
 }
 
 /// The places that are kept, and the replies behind each.
@@ -36,9 +49,9 @@ struct Kept {
 // === impl Hole ===
 
 impl Hole {
-    /// The place of a session's next reply.
-    pub(super) fn open(outbox: &Rc<Outbox>) -> Self {
-        Self { outbox: Rc::clone(outbox), number: outbox.open_hole(), filled: false }
+    /// The handle on a place that is kept.
+    pub(super) fn of(outbox: &Rc<Outbox>, number: u64) -> Self {
+        Self { outbox: Rc::clone(outbox), number, filled: false }
     }
 
     /// Gives the reply that the place was kept for.
@@ -91,7 +104,8 @@ impl Holes {
         let Some(kept) = place.and_then(|place| self.kept.get_mut(place)) else { return };
         kept.filling = Some(reply.into());
         self.bytes += reply.len();
-        while let Some(Kept { filling: Some(filling), behind }) = self.kept.pop_front_if(|kept| kept.filling.is_some()) {
+        while let Some(Kept { filling: Some(filling), behind }) = self.kept.pop_front_if(|kept| kept.filling.is_some())
+        {
             self.first += 1;
             self.bytes -= filling.len() + behind.len();
             out.extend_from_slice(&filling);
@@ -169,7 +183,7 @@ mod tests {
                     outbox.push(&reply(byte));
                     model.push(Reply::There(reply(byte)));
                 }
-                Step::Open => model.push(Reply::Missing(Hole::open(&outbox))),
+                Step::Open => model.push(Reply::Missing(Hole::of(&outbox, outbox.open_hole()))),
                 Step::Fill(place, byte) => {
                     let is_open = |reply: &&mut Reply| matches!(reply, Reply::Missing(_));
                     let open = model.iter_mut().filter(is_open).count().max(1);
@@ -212,7 +226,7 @@ mod tests {
         let full = |fill: usize, push: usize| {
             let outbox = Rc::new(Outbox::new(10));
             outbox.push(b"four");
-            let hole = Hole::open(&outbox);
+            let hole = Hole::of(&outbox, outbox.open_hole());
             outbox.push(&vec![b'x'; push]);
             let before = outbox.fate();
             hole.fill(&vec![b'y'; fill]);

@@ -20,8 +20,8 @@ use bytes::BytesMut;
 
 pub use commands::reported;
 pub use control::{Control, ServerFacts};
-pub use expect::Expect;
-pub use holes::Hole;
+pub use expect::{Expect, Kept};
+pub use holes::{Hole, Missed};
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
 pub use lane::{Lane, Listening};
 pub use lanes::Lanes;

@@ -1,11 +1,14 @@
 //! Where a session's replies arrive: filled by lanes and by the session itself, emptied into the client's socket.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::BytesMut;
 
-use super::holes::Holes;
+use super::holes::{Hole, Holes, Missed};
+use crate::lease::Look;
+use crate::resp::Protocol;
 
 /// The reply side of one session. Shared by the session and the lane it is on, on one thread.
 pub struct Outbox {
@@ -17,6 +20,8 @@ pub struct Outbox {
     /// How many of them places are kept for.
     open: Cell<usize>,
     holes: RefCell<Holes>,
+    /// Keys that were not there, each with the number of its reply's place.
+    missed: RefCell<Vec<(Rc<Look>, Protocol, u64)>>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
     /// Channels, patterns and shard channels that the session is subscribed to.
@@ -66,6 +71,7 @@ impl Outbox {
             owed: Cell::new(0),
             open: Cell::new(0),
             holes: RefCell::default(),
+            missed: RefCell::default(),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
             subscribed: Cell::new([0; 3]),
@@ -117,6 +123,22 @@ impl Outbox {
         self.open.set(self.open.get() + 1);
         self.owe(1);
         self.holes.borrow_mut().keep()
+    }
+
+    /// A key is not there: the place of the reply is kept, and the session looks further.
+    pub(super) fn miss(&self, look: &Rc<Look>, protocol: Protocol) {
+        let number = self.open_hole();
+        self.missed.borrow_mut().push((Rc::clone(look), protocol, number));
+    }
+
+    /// Keys that were not there since this was last asked.
+    pub fn take_missed(self: &Rc<Self>) -> impl Iterator<Item = Missed> + use<> {
+        let missed = if self.open.get() > 0 { self.missed.take() } else { Vec::new() };
+        let outbox = Rc::clone(self);
+        missed.into_iter().map(move |(look, protocol, number)| {
+            let hole = Hole::of(&outbox, number);
+            Missed { look, protocol, hole }
+        })
     }
 
     /// Gives the reply that a place was kept for.
