@@ -8,8 +8,8 @@
 //! - One of all who miss recomputes, also across processes, as with its distributed locker: here whoever is told that
 //!   the key is not there. `lease-ms` is both the time it has and `FailSafeThrottleDuration`: if it fails, nobody else
 //!   is asked to recompute before that time is over.
-//! - Others are given the old value at once; there, only after a soft timeout. Without one they wait for `lease-wait-ms`,
-//!   as for its lock timeout.
+//! - Others are given the old value at once; there, only after a soft timeout. Without one they wait, for as long as
+//!   `lease-wait-ms` says, as for its lock timeout.
 //! - Not as there: who recomputes is never given the old value because recomputing fails, since nobody knows that it
 //!   failed; and nothing refuses the value of one whose lease is over, also after a DEL.
 
@@ -45,19 +45,21 @@ pub enum Verdict<'a> {
     Won(Option<&'a [u8]>),
     /// Another client has the lease. All are given the old value.
     Lost(Option<&'a [u8]>),
-    /// The server does not let anyone have a lease: all are told that the key is not there.
-    Refused,
+    /// Nobody has the lease: the server does not let anyone, or nobody who asks can do anything with it. All are told
+    /// that the key is not there.
+    Nobody,
 }
 
-/// What becomes of them, by the server's replies to the attempt to take the lease, to reading the key behind that, and
-/// to reading the copy.
-pub fn verdict<'a>(lease: &[u8], value: &'a [u8], copy: &'a [u8]) -> Verdict<'a> {
+/// What becomes of them, by the server's replies: to the attempt to take the lease, or to a look at it; to reading the
+/// key behind that; and to reading the copy.
+pub fn verdict<'a>(takes: bool, lease: &[u8], value: &'a [u8], copy: &'a [u8]) -> Verdict<'a> {
     // In that order: whoever writes the key gives the lease back afterwards.
     let copy = Some(copy).filter(|copy| copy.first() == Some(&kind::BULK) && !reply::is_nil(copy));
     match lease.first() {
         _ if !reply::is_nil(value) => Verdict::There(value),
         Some(b'+') => Verdict::Won(copy),
-        Some(&kind::ERROR) | None => Verdict::Refused,
+        Some(&kind::ERROR) | None => Verdict::Nobody,
+        Some(_) if !takes && reply::is_nil(lease) => Verdict::Nobody,
         Some(_) => Verdict::Lost(copy),
     }
 }
@@ -166,7 +168,8 @@ impl Policies {
         plan
     }
 
-    /// What a write to a key leaves, if the key's rule has leases; `lives` is how long the string lives that was written.
+    /// What a write to a key leaves, if the key's rule has leases. `lives` is how long the string lives that was
+    /// written.
     fn copies<'a>(&self, key: &'a [u8], lives: Option<u64>) -> Option<Copies<'a>> {
         let (_, rule) = self.decider.set().rules.find(key)?;
         rule.lease_ms?;
@@ -208,7 +211,8 @@ mod tests {
     #[test]
     fn verdicts() {
         let check = |lease: &str, value: &str, copy: &'static str, expect: Verdict<'_>| {
-            assert_eq!(verdict(lease.as_bytes(), value.as_bytes(), copy.as_bytes()), expect, "{lease} {value} {copy}");
+            let verdict = verdict(true, lease.as_bytes(), value.as_bytes(), copy.as_bytes());
+            assert_eq!(verdict, expect, "{lease} {value} {copy}");
         };
         const OLD: &str = "$3\r\nold\r\n";
         check("+OK\r\n", "$-1\r\n", OLD, Verdict::Won(Some(OLD.as_bytes())));
@@ -217,7 +221,9 @@ mod tests {
         check("$-1\r\n", "$-1\r\n", "-WRONGTYPE x\r\n", Verdict::Lost(None));
         check("$-1\r\n", "$1\r\nx\r\n", OLD, Verdict::There(b"$1\r\nx\r\n"));
         check("+OK\r\n", "$1\r\nx\r\n", OLD, Verdict::There(b"$1\r\nx\r\n"));
-        check("-READONLY x\r\n", "$-1\r\n", OLD, Verdict::Refused);
+        check("-READONLY x\r\n", "$-1\r\n", OLD, Verdict::Nobody);
+        assert_eq!(verdict(false, b"$-1\r\n", b"$-1\r\n", OLD.as_bytes()), Verdict::Nobody);
+        assert_eq!(verdict(false, b"$1\r\n1\r\n", b"$-1\r\n", b"$-1\r\n"), Verdict::Lost(None));
         check("-LOADING x\r\n", "-LOADING x\r\n", "-LOADING x\r\n", Verdict::There(b"-LOADING x\r\n"));
     }
 }

@@ -48,6 +48,7 @@ struct Waiter {
 
 /// What the server was asked, and its replies.
 struct Asking {
+    takes: bool,
     lease: Rc<Kept>,
     value: Rc<Kept>,
     copy: Rc<Kept>,
@@ -121,7 +122,9 @@ async fn serve(shared: Rc<Shared>, key: Key, asked: Rc<Asked>) {
         }
         let Some(look) = waiting.first().map(|waiter| Rc::clone(&waiter.missed.look)) else { break };
         let stamp = lane.versions().stamp(&key.1);
-        let Some(asking) = Asking::send(&lane, &asked.outbox, &look) else { break };
+        // A lease is for those who can still recompute something.
+        let takes = waiting.iter().any(|waiter| waiter.missed.hole.is_asker_there());
+        let Some(asking) = Asking::send(&lane, &asked.outbox, &look, takes) else { break };
         answered(&asked.outbox).await;
         if asked.outbox.fate() != Fate::Alive {
             // The server was lost: who waits is dropped, which ends the sessions.
@@ -162,15 +165,20 @@ async fn quiet(shared: &Shared, asked: &Asked, time: Duration, is_new: impl Fn()
 // === impl Asking ===
 
 impl Asking {
-    /// Asks for the lease, the key and its old value in one go. None: the key has no such names.
-    fn send(lane: &Lane, outbox: &Rc<Outbox>, look: &Look) -> Option<Self> {
+    /// Takes the lease, or only looks whether somebody has it, and asks for the key and its old value in one go. None:
+    /// the key has no such names.
+    fn send(lane: &Lane, outbox: &Rc<Outbox>, look: &Look, takes: bool) -> Option<Self> {
         let (lease, copy) = (lease_of(&look.key)?, copy_of(&look.key)?);
-        let asking = Self { lease: Rc::default(), value: Rc::default(), copy: Rc::default() };
+        let asking = Self { takes, lease: Rc::default(), value: Rc::default(), copy: Rc::default() };
         let ms = look.lease_ms.to_string();
         let send = |kept: &Rc<Kept>, args: &[&[u8]]| {
             lane.send(outbox, Expect::Keep(Rc::clone(kept)), |out| command(out, args));
         };
-        send(&asking.lease, &[b"SET", &lease, b"1", b"NX", b"PX", ms.as_bytes()]);
+        if takes {
+            send(&asking.lease, &[b"SET", &lease, b"1", b"NX", b"PX", ms.as_bytes()]);
+        } else {
+            send(&asking.lease, &[b"GET", &lease]);
+        }
         // In that order: whoever writes the key gives the lease back behind it, so that it is seen, or its lease is.
         send(&asking.value, &[b"GET", &look.key]);
         if look.keeps_copy {
@@ -180,39 +188,34 @@ impl Asking {
     }
 
     /// Answers whom the replies let answer: who waits on.
-    fn settle(self, shared: &Shared, lane: &Lane, outbox: &Rc<Outbox>, waiting: Vec<Waiter>) -> Vec<Waiter> {
+    fn settle(self, shared: &Shared, lane: &Lane, outbox: &Rc<Outbox>, mut waiting: Vec<Waiter>) -> Vec<Waiter> {
         let take = |kept: Rc<Kept>| kept.take().unwrap_or_default();
         let (lease, value, copy) = (take(self.lease), take(self.value), take(self.copy));
         let is_taken = lease.first() == Some(&b'+');
-        // Whose client has gone meanwhile can recompute nothing.
-        let mut waiting = waiting.into_iter().filter(|waiter| waiter.missed.hole.is_wanted()).peekable();
-        let key = waiting.peek().map(|waiter| waiter.missed.look.key.clone());
-        let mut is_used = false;
-        let copy = match verdict(&lease, &value, &copy) {
+        let (mut is_used, key) = (false, waiting.first().map(|waiter| waiter.missed.look.key.clone()));
+        let copy = match verdict(self.takes, &lease, &value, &copy) {
             Verdict::There(found) => {
                 let is_error = found.first() == Some(&reply::kind::ERROR);
                 let result = if is_error { Leased::Missed } else { Leased::New };
-                waiting.by_ref().for_each(|waiter| waiter.tell(shared, found, result));
+                waiting.drain(..).for_each(|waiter| waiter.tell(shared, found, result));
                 None
             }
-            Verdict::Refused => {
-                waiting.by_ref().for_each(|waiter| waiter.tell_missed(shared));
+            Verdict::Nobody => {
+                waiting.drain(..).for_each(|waiter| waiter.tell_missed(shared));
                 None
             }
             Verdict::Lost(copy) => copy,
             Verdict::Won(copy) => {
-                if let Some(waiter) = waiting.next() {
+                // Whose client has gone meanwhile can recompute nothing.
+                if let Some(place) = waiting.iter().position(|waiter| waiter.missed.hole.is_asker_there()) {
+                    waiting.remove(place).tell_nil(shared, Leased::Won);
                     is_used = true;
-                    waiter.tell_nil(shared, Leased::Won);
                 }
                 copy
             }
         };
-        if is_taken && !is_used {
-            let lease = key.and_then(|key| lease_of(&key));
-            if let Some(lease) = lease {
-                lane.send(outbox, Expect::Swallow, |out| command(out, &[b"UNLINK", &lease]));
-            }
+        if let Some(lease) = key.filter(|_| is_taken && !is_used).and_then(|key| lease_of(&key)) {
+            lane.send(outbox, Expect::Swallow, |out| command(out, &[b"UNLINK", &lease]));
         }
         let now = Instant::now();
         let mut left = Vec::new();

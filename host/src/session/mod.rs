@@ -232,6 +232,9 @@ impl Session {
         loop {
             self.outbox.register(cx.waker());
             self.look_again();
+            if self.closing || self.ended {
+                self.outbox.leave();
+            }
             if !self.closing {
                 self.take_commands();
             }

@@ -64,6 +64,11 @@ impl Hole {
     pub fn is_wanted(&self) -> bool {
         self.outbox.fate() == Fate::Alive
     }
+
+    /// Whether the client can do anything more about it than have it.
+    pub fn is_asker_there(&self) -> bool {
+        self.outbox.stays()
+    }
 }
 
 impl Drop for Hole {

@@ -24,6 +24,8 @@ pub struct Outbox {
     missed: RefCell<Vec<(Rc<Look>, Protocol, u64)>>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
+    /// The client sends nothing more.
+    leaving: Cell<bool>,
     /// Channels, patterns and shard channels that the session is subscribed to.
     subscribed: Cell<[i64; 3]>,
     /// The number that the server has given a connection to which this session's invalidations go, and ours.
@@ -74,6 +76,7 @@ impl Outbox {
             missed: RefCell::default(),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
+            leaving: Cell::new(false),
             subscribed: Cell::new([0; 3]),
             redirect: Cell::new(None),
             asked_own: RefCell::default(),
@@ -196,6 +199,16 @@ impl Outbox {
         if self.fate.get() == Fate::Alive {
             self.fate.set(fate);
         }
+    }
+
+    /// The client sends nothing more; it still has what it is owed.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether it may send something.
+    pub(super) fn stays(&self) -> bool {
+        self.fate.get() == Fate::Alive && !self.leaving.get()
     }
 
     /// Channels, patterns and shard channels the session is subscribed to.
