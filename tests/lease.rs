@@ -6,7 +6,7 @@ mod apart;
 use std::time::{Duration, Instant};
 
 use crate::harness::process::poll_until;
-use crate::harness::{Client, Redis, Sidecar, encoded};
+use crate::harness::{Client, Redis, Sidecar, encoded, run};
 
 const POLICIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/lease/policies");
 const CLIENTS: usize = 200;
@@ -180,6 +180,37 @@ fn check_left(client: &mut Client, direct: &mut Client, key: &str, writes: &str,
         // It lives for as long as an old value may be given behind the end of the key.
         let (of_key, of_copy) = (time_left(direct, key), time_left(direct, &name("s")));
         assert!((599_000..=601_000).contains(&(of_copy - of_key)), "{writes}: {of_key} {of_copy}");
+    }
+}
+
+/// The store inside the program keeps them, too.
+#[test]
+fn the_store_inside_keeps_them() {
+    let sidecar = Sidecar::start("dev", &["--policy-folder", POLICIES]);
+    let (mut winner, mut other) = (sidecar.client(), sidecar.client());
+    assert_eq!(winner.ask("SET stale:a old PX 1"), "+OK");
+    poll_until("the end of the key", || winner.ask("EXISTS stale:a") == ":0");
+    assert_eq!((winner.ask("GET stale:a"), other.ask("GET stale:a")), ("$-1".to_owned(), "$3\r\nold".to_owned()));
+    assert_eq!(winner.ask("GET cold:a"), "$-1");
+    other.send(&pipeline(&["GET cold:a"]));
+    assert_eq!(winner.ask("SET cold:a new"), "+OK");
+    assert_eq!(text(&other.reply()), "$3\r\nnew");
+}
+
+/// `explain` says what a rule does about a key that has ended, and what is sent beside a write.
+#[test]
+fn it_is_explained() {
+    let command = ["explain", "--policy-folder", POLICIES, "SET", "stale:a", "x", "PX", "1000"];
+    let output = run(&command, std::path::Path::new("."));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for expect in [
+        "lease     10m for one client to recompute it; the others have its old value for 10m after its end; without, \
+         they wait not at all",
+        "beside    UNLINK 'bw:l:{stale:a}' 'bw:s:{stale:a}'",
+        "beside    COPY stale:a 'bw:s:{stale:a}'",
+        "beside    PEXPIRE 'bw:s:{stale:a}' 601000",
+    ] {
+        assert!(text.lines().any(|line| line == expect), "{expect}\n{text}");
     }
 }
 

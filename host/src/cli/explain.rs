@@ -252,7 +252,7 @@ fn show_plan(plan: &Plan<'_>, words: &[&String], out: &mut dyn Write) -> anyhow:
     let mut copies = Vec::new();
     plan.copies.iter().for_each(|of| of.write(|command| copies.push(command.to_vec())));
     for command in copies {
-        writeln!(out, "then      {}", as_words(&command)?)?;
+        writeln!(out, "beside    {}", as_words(&command)?)?;
     }
     Ok(())
 }

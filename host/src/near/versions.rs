@@ -66,7 +66,7 @@ impl Versions {
             }
         };
         match touched {
-            Touched::Nothing => {}
+            Touched::Nothing => return,
             Touched::Key(stripe) => bump(stripe),
             Touched::Keys(stripes) => stripes.iter().for_each(bump),
             Touched::All => drop(self.all.fetch_add(1, Ordering::SeqCst)),

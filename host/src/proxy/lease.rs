@@ -148,7 +148,8 @@ impl Policies {
         }
     }
 
-    /// Adds to a plan what the write leaves of old values and leases.
+    /// Adds to a plan what the write leaves of old values and leases. A SET that its condition kept from happening
+    /// leaves a copy of what is there, which lives as if that had been written now.
     pub(super) fn with_copies<'a>(&self, mut plan: Plan<'a>, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
         if matches!(plan.what, What::Refused(_)) || leaves_strings(row) {
             return plan;

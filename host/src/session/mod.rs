@@ -231,7 +231,9 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.outbox.register(cx.waker());
-            self.look_again();
+            if self.outbox.has_missed() {
+                self.look_again();
+            }
             if self.closing || self.ended {
                 self.outbox.leave();
             }

@@ -134,9 +134,14 @@ impl Outbox {
         self.missed.borrow_mut().push((Rc::clone(look), protocol, number));
     }
 
+    /// Whether a key was not there since this was last asked.
+    pub fn has_missed(&self) -> bool {
+        self.open.get() > 0 && !self.missed.borrow().is_empty()
+    }
+
     /// Keys that were not there since this was last asked.
     pub fn take_missed(self: &Rc<Self>) -> impl Iterator<Item = Missed> + use<> {
-        let missed = if self.open.get() > 0 { self.missed.take() } else { Vec::new() };
+        let missed = self.missed.take();
         let outbox = Rc::clone(self);
         missed.into_iter().map(move |(look, protocol, number)| {
             let hole = Hole::of(&outbox, number);
