@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{SOON, end, ended, leased, pipeline, serve, text, wait_for_copy};
+use super::{SOON, end, ended, leased, pipeline, serve, text, time_left, wait_for_copy};
 use crate::harness::process::poll_until;
 use crate::harness::{Client, Redis, Sidecar};
 
@@ -106,6 +106,46 @@ fn memory_has_no_old_values() {
     assert_eq!((hits(), leased(&sidecar, "both", "won")), (before, 1.0));
     assert_eq!(one.ask("SET both:a new"), "+OK");
     assert!((0..20).all(|_| other.ask("GET both:a") == "$3\r\nnew"));
+}
+
+/// A value in memory is recomputed by one client before it ends, and all others have it until then.
+#[test]
+fn one_recomputes_ahead() {
+    let redis = Redis::start();
+    let sidecars = [serve(&redis, &[]), serve(&redis, &[])];
+    let mut clients: Vec<_> = sidecars.iter().cycle().take(16).map(Sidecar::client).collect();
+    assert_eq!(clients[0].ask("SET ahead:a old PX 20000"), "+OK");
+    assert_eq!(time_left(&mut redis.client(), "bw:t:{ahead:a}") / 10_000, 1);
+    let (mut told, mut others) = (Vec::new(), 0);
+    let tried = |sidecar: &Sidecar| leased(sidecar, "ahead", "ahead");
+    poll_until("both workers of both to try", || {
+        for (place, client) in clients.iter_mut().enumerate() {
+            match client.ask("GET ahead:a").as_str() {
+                "$-1" => told.push(place),
+                reply => others += usize::from(reply == "$3\r\nold"),
+            }
+        }
+        sidecars.iter().map(tried).sum::<f64>() >= 4.0
+    });
+    assert_eq!((told.len(), others % clients.len()), (1, clients.len() - 1), "{told:?} {others}");
+    // The server still has it, and what else asks for it sees that.
+    let mut direct = redis.client();
+    assert!(time_left(&mut direct, "ahead:a") > 0);
+    assert_eq!(clients[1].ask("MGET ahead:a plain:a"), "*2\r\n$3\r\nold\r\n$-1");
+    assert_eq!(clients[1].ask("MULTI"), "+OK");
+    assert_eq!((clients[1].ask("GET ahead:a"), clients[1].ask("EXEC")), ("+QUEUED".into(), "*1\r\n$3\r\nold".into()));
+    assert_eq!(clients[told[0]].ask("SET ahead:a new PX 20000"), "+OK");
+    poll_until("the new value", || clients.iter_mut().all(|client| client.ask("GET ahead:a") == "$3\r\nnew"));
+    // Written without an end, and past the sidecar: nobody is told so ahead.
+    assert_eq!(clients[0].ask("SET ahead:a forever"), "+OK");
+    poll_until("no lifetime", || direct.ask("EXISTS bw:t:{ahead:a} bw:l:{ahead:a}") == ":0");
+    assert_eq!(direct.ask("SET ahead:b past PX 20000"), "+OK");
+    let before = sidecars.iter().map(tried).sum::<f64>();
+    for client in &mut clients {
+        assert!((0..9).all(|_| client.ask("GET ahead:a") == "$7\r\nforever"));
+        assert!((0..9).all(|_| client.ask("GET ahead:b") == "$4\r\npast"));
+    }
+    assert_eq!(sidecars.iter().map(tried).sum::<f64>(), before);
 }
 
 /// A client that waits for a key, with what it sends behind; and its number.

@@ -99,10 +99,13 @@ impl Session {
             lane.wait();
         }
         self.held.blocking |= blocks;
-        let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
+        let ahead = if kind == Kind::Read { self.refresh_ahead(command, row, now) } else { None };
+        let mut plan = ahead.unwrap_or_else(|| self.shared.policies.borrow_mut().decide(command, row, now));
         if self.is_muted() {
             plan.expect = Expect::Swallow;
-        } else if let Some(look) = self.look(command, row, &lane, now) {
+        } else if plan.expect == Expect::Forward
+            && let Some(look) = self.look(command, row, &lane, now)
+        {
             plan.expect = Expect::Look(look);
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
