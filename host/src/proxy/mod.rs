@@ -33,6 +33,8 @@ pub struct Policies {
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
+    /// Values of some keys may be served from memory.
+    near: bool,
     /// How far the sidecar's clock is ahead of the one that clients and the server live by.
     clock_offset_ms: i64,
     /// When a value that is not JSON was last logged.
@@ -105,6 +107,7 @@ impl Policies {
     pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
         Self {
+            near: config.near_bytes_max > 0 && set.rules.is_near(),
             decider: Decider::new(set),
             counters,
             metrics,
@@ -390,7 +393,8 @@ impl<'a> Plan<'a> {
         Self { what: What::Instead(args), ..Self::as_it_came() }
     }
 
-    fn refused(refusal: String) -> Self {
+    /// Nothing is sent, and the client is told why.
+    pub fn refused(refusal: String) -> Self {
         Self { what: What::Refused(refusal), ..Self::as_it_came() }
     }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Flow, Muted, Session, Waiting, connection};
 use crate::command::{Command, Kind, Row, Table};
 use crate::near::Touched;
+use crate::proxy::Plan;
 use crate::proxy::near::touched;
 use crate::resp::write;
 use crate::upstream::{Expect, Lane};
@@ -84,7 +85,9 @@ impl Session {
             Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
             _ => false,
         };
-        if kind == Kind::Read && self.answered_near(command, row, now) {
+        let read = kind == Kind::Read;
+        let refusal = if read { self.shared.policies.borrow().access(command, row) } else { None };
+        if read && refusal.is_none() && self.answered_near(command, row, now) {
             return Flow::Taken;
         }
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
@@ -99,7 +102,14 @@ impl Session {
             lane.wait();
         }
         self.held.blocking |= blocks;
-        let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
+        if read && refusal.is_none() {
+            self.pass(&lane, command, Touched::Nothing);
+            return Flow::Taken;
+        }
+        let mut plan = match refusal {
+            Some(refusal) => Plan::refused(refusal),
+            None => self.shared.policies.borrow_mut().decide(command, row, now),
+        };
         if self.is_muted() {
             plan.expect = Expect::Swallow;
         }
