@@ -21,6 +21,7 @@ mod faults;
 mod fuzz;
 mod harness;
 mod hostile;
+mod lease;
 mod lifetimes;
 mod market;
 mod near;

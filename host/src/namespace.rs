@@ -134,6 +134,7 @@ pub struct RuleTable {
     symbols: Symbols,
     restricted: bool,
     near: bool,
+    leased: bool,
 }
 
 /// How keys of a rule end. Its last bytes are compared as one number, since every key that is looked up is compared
@@ -179,6 +180,8 @@ const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
 /// Bytes of a key's end that are compared at once.
 const LAST_BYTES: usize = 8;
+/// Old values and leases are kept under such names.
+const RESERVED_PREFIX: &str = "bw:";
 
 // === impl Apply ===
 
@@ -222,6 +225,7 @@ impl RuleTable {
             table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
             table.restricted |= rule.access != Access::ReadWrite;
             table.near |= rule.near_ms.is_some();
+            table.leased |= rule.lease_ms.is_some();
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
             for other in same.iter().filter_map(|ending| rules.get(ending.id.index())) {
@@ -262,6 +266,11 @@ impl RuleTable {
     /// Whether any rule lets values be served from memory.
     pub fn is_near(&self) -> bool {
         self.near
+    }
+
+    /// Whether any rule has leases.
+    pub fn is_leased(&self) -> bool {
+        self.leased
     }
 
     /// The rule a key is under: the longest prefix, then the longest suffix.
@@ -456,6 +465,16 @@ fn check_rule(rule: &Rule) -> anyhow::Result<()> {
         rule.refresh_ahead_percent.is_none_or(|percent| (1..=99).contains(&percent)),
         "rule {name:?}: refresh-ahead-percent must be 1 to 99"
     );
+    ensure!(
+        !rule.prefix.starts_with(RESERVED_PREFIX),
+        "rule {name:?}: the prefix {RESERVED_PREFIX:?} is bellwether's own"
+    );
+    for (field, value) in [("stale-ms", rule.stale_ms), ("lease-wait-ms", rule.lease_wait_ms)] {
+        ensure!(
+            value.is_none() || rule.lease_ms.is_some(),
+            "rule {name:?}: {field} needs lease-ms: without, nobody would have the right to recompute a value"
+        );
+    }
     ensure!(rule.fallback_ttl_ms != Some(0), "rule {name:?}: fallback-ttl-ms must be at least 1");
     Ok(())
 }

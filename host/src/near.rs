@@ -17,7 +17,7 @@ use quick_cache::{Equivalent, Weighter};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use versions::Place;
-pub use versions::{Touched, Versions};
+pub use versions::{Touched, Versions, Watch};
 
 use crate::resp::reply;
 
@@ -114,7 +114,7 @@ impl Near {
     pub fn get(&self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<&[u8]> {
         let value = self.values.get(&KeyRef { db, key })?;
         let fresh = now >= value.since && now.abs_diff(value.since) < near_ms && now < value.until;
-        (fresh && self.tracks(db) && value.stamp == self.versions.stamp(value.place)).then_some(&value.reply)
+        (fresh && self.tracks(db) && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// The reply that it had when the server was lost, within so long of that: however old it is, but not from before a
@@ -123,7 +123,7 @@ impl Near {
         let lost_at = *self.left_over.get_mut(&db)?.get_or_insert(now);
         let value = self.values.get(&KeyRef { db, key })?;
         let soon = now >= lost_at && now.abs_diff(lost_at) < fail_safe_ms;
-        (soon && value.stamp == self.versions.stamp(value.place)).then_some(&value.reply)
+        (soon && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// Takes note that a key was asked for and its value not known. A fill: it is worth reading, and the caller reads
@@ -138,7 +138,7 @@ impl Near {
             return None;
         }
         let place = Place::of(&key.key);
-        let stamp = self.versions.stamp(place);
+        let stamp = self.versions.stamp_at(place);
         Some(Rc::new(Fill { key, place, stamp, since: now, value: RefCell::default() }))
     }
 

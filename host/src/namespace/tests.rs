@@ -117,6 +117,11 @@ fn rules_that_cannot_be() {
         vec![plain("x", "a:", ":b"), plain("y", "a:", ":b")],
         "rules \"x\" and \"y\" have the same prefix \"a:\" and suffix \":b\"",
     );
+    check(vec![plain("x", "bw:a:", "")], "rule \"x\": the prefix \"bw:\" is bellwether's own");
+    check(
+        vec![Rule { stale_ms: Some(1), ..plain("x", "a:", "") }],
+        "rule \"x\": stale-ms needs lease-ms: without, nobody would have the right to recompute a value",
+    );
     check(vec![plain("x", "a", "")], "rule \"x\": the prefix \"a\" must end in ':' and have at most 512 bytes");
     check(vec![plain("", "a:", "")], "a rule's name must have 1 to 64 bytes: \"\"");
 }

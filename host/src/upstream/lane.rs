@@ -16,6 +16,7 @@ use bytes::{Buf, BytesMut};
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::{Loss, Route, near_lane};
+use crate::lease::Look;
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
 use crate::resp::{Protocol, write};
@@ -162,7 +163,7 @@ impl Lane {
 
     /// Gives a session a reply that is not the server's, behind all that it is owed.
     pub fn answer(&self, outbox: &Rc<Outbox>, reply: &[u8]) {
-        if outbox.owed() == 0 {
+        if outbox.owed_by_lane() == 0 {
             outbox.push(reply);
         } else {
             outbox.owe(1);
@@ -203,6 +204,11 @@ impl Lane {
     /// Other connections were found dead since it was opened: it may be, too.
     pub(super) fn is_suspect(&self, route: &Route) -> bool {
         self.shared.deaths != route.state.deaths()
+    }
+
+    /// The versions of keys, which its writes count up.
+    pub fn versions(&self) -> &Arc<Versions> {
+        &self.shared.versions
     }
 
     /// The number that the server has given the connection, on a pinned lane. 0: not told yet.
@@ -292,7 +298,12 @@ impl Shared {
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
-            if entry.expect == Expect::Forward {
+            let forwards = match &entry.expect {
+                Expect::Forward => true,
+                Expect::Look(_) => !reply::is_nil(frame),
+                _ => false,
+            };
+            if forwards {
                 extend(&mut run, &entry.outbox, bytes, from);
             } else {
                 finish(&mut run, bytes, from);
@@ -328,8 +339,14 @@ impl Shared {
         if let Some(near) = &self.near {
             near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
         }
-        match entry.expect {
-            Expect::Protocol(protocol) if !refused => self.protocol.set(protocol),
+        match &entry.expect {
+            Expect::Look(look) if !self.is_overtaken(&entry.outbox, look) => {
+                entry.outbox.miss(look, self.protocol.get());
+                entry.outbox.settle(1);
+                entry.outbox.wake();
+                return Ok(());
+            }
+            Expect::Protocol(protocol) if !refused => self.protocol.set(*protocol),
             Expect::Number => {
                 let number = reply::integer(frame).and_then(|number| u64::try_from(number).ok());
                 self.number.store(number.unwrap_or_default(), Ordering::Release);
@@ -340,6 +357,13 @@ impl Shared {
         entry.outbox.settle(1);
         entry.outbox.wake();
         Ok(())
+    }
+
+    /// Whether the session has sent, behind its question for a key that is not there, what may change that: it counts
+    /// on the reply from before it.
+    fn is_overtaken(&self, outbox: &Rc<Outbox>, look: &Look) -> bool {
+        let own = |entry: &Entry| Rc::ptr_eq(&entry.outbox, outbox) && entry.touched.covers(&look.key);
+        self.versions.stamp(&look.key) != look.stamp && self.queue.borrow().iter().any(own)
     }
 
     /// Gives the replies whose turn has come and that the server has no part in.
@@ -421,6 +445,7 @@ impl Shared {
             match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
                 (Loss::Error, Expect::Noted | Expect::Executed(_)) => outbox.note(&error),
+                (Loss::Error, Expect::Keep(kept)) => kept.keep(&error),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
                 (Loss::Error, expect) if expect.is_answer() => (0..count).for_each(|_| outbox.push(&error)),
                 (Loss::Error, _) => {}
