@@ -16,6 +16,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use versions::Place;
 pub use versions::{Touched, Versions, Watch};
 
 use crate::resp::reply;
@@ -42,6 +43,7 @@ pub struct Near {
 /// A value on its way from the server: read, then asked for its lifetime.
 pub struct Fill {
     key: Key,
+    place: Place,
     stamp: u64,
     since: i64,
     /// It is to be recomputed when less than so many hundredths of its whole lifetime are left.
@@ -69,8 +71,9 @@ struct KeyRef<'a> {
 struct Value {
     /// The reply, as it came.
     reply: Box<[u8]>,
-    /// The version of its key when it was asked for.
+    /// The version of its key when it was asked for, and where that is counted.
     stamp: u64,
+    place: Place,
     /// When it was asked for.
     since: i64,
     /// First instant at which it is not served without a further look.
@@ -119,7 +122,7 @@ impl Near {
     pub fn get(&self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<&[u8]> {
         let value = self.values.get(&KeyRef { db, key })?;
         let fresh = now >= value.since && now.abs_diff(value.since) < near_ms && now < value.until;
-        (fresh && self.tracks(db) && value.stamp == self.versions.stamp(key)).then_some(&value.reply)
+        (fresh && self.tracks(db) && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// The reply that it had when the server was lost, within so long of that: however old it is, but not from before a
@@ -128,7 +131,7 @@ impl Near {
         let lost_at = *self.left_over.get_mut(&db)?.get_or_insert(now);
         let value = self.values.get(&KeyRef { db, key })?;
         let soon = now >= lost_at && now.abs_diff(lost_at) < fail_safe_ms;
-        (soon && value.stamp == self.versions.stamp(key)).then_some(&value.reply)
+        (soon && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// The same of a value that is near its end, and whether a client of this worker has tried for the right to
@@ -136,7 +139,7 @@ impl Near {
     pub fn get_late(&self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<(&[u8], bool)> {
         let value = self.values.get(&KeyRef { db, key })?;
         let late = now >= value.until && now < value.end && now.abs_diff(value.since) < near_ms;
-        let known = late && self.tracks(db) && value.stamp == self.versions.stamp(key);
+        let known = late && self.tracks(db) && value.stamp == self.versions.stamp_at(value.place);
         known.then_some((&*value.reply, value.is_tried.get()))
     }
 
@@ -165,8 +168,10 @@ impl Near {
         if !self.filling.insert(key.clone()) {
             return None;
         }
-        let stamp = self.versions.stamp(&key.key);
-        Some(Rc::new(Fill { key, stamp, since: now, ahead_percent, span: Cell::default(), value: RefCell::default() }))
+        let place = Place::of(&key.key);
+        let stamp = self.versions.stamp_at(place);
+        let (span, value) = (Cell::default(), RefCell::default());
+        Some(Rc::new(Fill { key, place, stamp, since: now, ahead_percent, span, value }))
     }
 
     /// Whether this key was asked for in the same stretch of time; from now on it was.
@@ -211,7 +216,8 @@ impl Near {
         });
         let until = if left == -1 { end } else { end.saturating_sub(last_part) };
         if self.tracked.contains(&fill.key.db) {
-            let value = Value { reply, stamp: fill.stamp, since: fill.since, until, end, is_tried: Cell::default() };
+            let (stamp, place, since) = (fill.stamp, fill.place, fill.since);
+            let value = Value { reply, stamp, place, since, until, end, is_tried: Cell::default() };
             self.values.insert(fill.key.clone(), value);
             self.report();
         }

@@ -30,6 +30,8 @@ fn table() -> RuleTable {
     let rules = vec![
         rule("a", "a:", "", any.clone()),
         rule("a persist", "a:", ":persist", MarketSource::None),
+        rule("a short", "a:", ":s", MarketSource::None),
+        rule("a long", "a:", ":never:evicted", MarketSource::None),
         rule("a b", "a:b:", "", MarketSource::KeyPart(0)),
         rule("c old", "c:d:", ":old", MarketSource::Fixed("XLON".into())),
         rule("c", "c:", "", MarketSource::Symbol { part: Some(1), default: None }),
@@ -60,6 +62,12 @@ fn keys_and_their_rules() {
     check("a:x:persist", "a persist", None);
     check("a::persist", "a persist", None);
     check("a:persist", "a", Some("XNSE"));
+    check("a:x:s", "a short", None);
+    check("a::s", "a short", None);
+    check("a:s", "a", Some("XNSE"));
+    check("a:x:never:evicted", "a long", None);
+    check("a:never:evicted", "a", Some("XNSE"));
+    check("a:x:ever:evicted", "a", Some("XNSE"));
     check("a:b:XBOM:x", "a b", Some("XBOM"));
     check("a:b:", "a b", None);
     check("c:d:x", "c", None);

@@ -45,6 +45,10 @@ pub enum Touched {
     All,
 }
 
+/// Where the counter of a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
 /// A power of two. 64 KiB: two keys of a thousand that are written much share a counter.
 const STRIPES: usize = 1 << 13;
 
@@ -53,7 +57,12 @@ const STRIPES: usize = 1 << 13;
 impl Versions {
     /// The version of a key; another one after every write that may have changed it.
     pub fn stamp(&self, key: &[u8]) -> u64 {
-        let stripe = self.stripes.get(stripe(key) as usize).map_or(0, |stripe| stripe.load(Ordering::SeqCst));
+        self.stamp_at(Place::of(key))
+    }
+
+    /// The version of the keys in this place.
+    pub(super) fn stamp_at(&self, place: Place) -> u64 {
+        let stripe = self.stripes.get(place.0 as usize).map_or(0, |stripe| stripe.load(Ordering::SeqCst));
         // Both only grow, so that the sum is the same only where both are.
         stripe.wrapping_add(self.all.load(Ordering::SeqCst))
     }
@@ -172,6 +181,14 @@ impl Touched {
             Self::Key(stripe) => std::slice::from_ref(stripe),
             Self::Keys(stripes) => stripes,
         }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    pub(super) fn of(key: &[u8]) -> Self {
+        Self(stripe(key))
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Policies {
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
+    /// Values of some keys may be served from memory.
+    near: bool,
     /// How far the sidecar's clock is ahead of the one that clients and the server live by.
     clock_offset_ms: i64,
     /// When a value that is not JSON was last logged.
@@ -109,6 +111,7 @@ impl Policies {
     pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
         Self {
+            near: config.near_bytes_max > 0 && set.rules.is_near(),
             decider: Decider::new(set),
             counters,
             metrics,

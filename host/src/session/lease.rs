@@ -89,8 +89,8 @@ impl Session {
             return None;
         }
         let (key, near) = (command.arg(1).filter(|_| !self.is_paused(now))?, self.shared.near.borrow());
-        let near_ms = policies.near(key).filter(|_| policies.access(command, row).is_none())?.near_ms;
-        let (value, _) = near.get_late(self.db, key, near_ms, now).filter(|(_, is_tried)| !is_tried)?;
+        let (value, _) =
+            near.get_late(self.db, key, policies.near(key)?.near_ms, now).filter(|(_, is_tried)| !is_tried)?;
         near.try_late(self.db, key);
         policies.refresh_ahead(key, value)
     }
