@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
+use super::sentinel::Moved;
 use super::{Loss, Route, near_lane};
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
@@ -55,6 +56,8 @@ struct Shared {
     dead: Cell<bool>,
     /// How many were, when it was opened.
     deaths: usize,
+    /// Tells whether the server is still the one to be connected to, where that may change.
+    moved: RefCell<Option<Moved>>,
     /// The handle is gone.
     released: Cell<bool>,
     /// The task is gone.
@@ -122,6 +125,7 @@ impl Lane {
             waits: Cell::new(false),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
+            moved: RefCell::default(),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -243,6 +247,10 @@ impl Shared {
 
     /// Hands on the whole replies at the front of `bytes`.
     fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
+        // Others may have been answered by another server by now: what this one says is from before that.
+        if let Some(reason) = self.moved() {
+            return Err(reason);
+        }
         let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
         let mut run: Option<(Rc<Outbox>, usize, usize)> = None;
@@ -261,6 +269,9 @@ impl Shared {
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
+            if frame.first() == Some(&reply::kind::ERROR) && frame.starts_with(b"-READONLY ") {
+                self.moved.borrow().iter().for_each(Moved::look);
+            }
             if entry.expect == Expect::Forward {
                 match &mut run {
                     Some((outbox, _, count)) if Rc::ptr_eq(outbox, &entry.outbox) => *count += 1,
@@ -282,6 +293,11 @@ impl Shared {
         finish(&mut run, bytes, from);
         bytes.advance(from);
         Ok(())
+    }
+
+    /// Why the server is no longer the one to be connected to.
+    fn moved(&self) -> Option<String> {
+        self.moved.borrow().as_ref().and_then(Moved::reason)
     }
 
     fn special(&self, entry: Entry, frame: &[u8]) -> Result<(), String> {
