@@ -186,8 +186,9 @@ impl Crew {
             note_skew(&found, Some(&facts));
             let found = Arc::new(found);
             if !found.is_like(&facts) {
+                let (version, before) = (&found.version, &facts.version);
                 let other_commands = found.commands != facts.commands;
-                tracing::info!(version = %found.version, before = %facts.version, other_commands, "the server is another");
+                tracing::info!(%version, %before, other_commands, "the server is another");
                 for worker in &self.workers {
                     worker.order(Order::Facts(Arc::clone(&found)));
                 }

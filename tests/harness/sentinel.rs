@@ -45,7 +45,8 @@ impl Watched {
     pub fn start(options: Options) -> Self {
         let password = ["--requirepass", options.password, "--masterauth", options.password];
         let password: &[&str] = if options.password.is_empty() { &[] } else { &password };
-        let server = [&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"], password, options.server];
+        let server =
+            [&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"], password, options.server];
         let master = Redis::start_with(&server.concat());
         let at = master.port.to_string();
         let replica = || Redis::start_with(&[&server.concat()[..], &["--replicaof", "127.0.0.1", &at]].concat());
@@ -75,14 +76,15 @@ impl Watched {
 
     /// The same with another name of the master.
     pub fn url_of(&self, name: &str) -> String {
-        let login = if self.options.password.is_empty() { String::new() } else { format!(":{}@", self.options.password) };
+        let login =
+            if self.options.password.is_empty() { String::new() } else { format!(":{}@", self.options.password) };
         let places: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis-sentinel://{login}{}/{name}", places.join(","))
     }
 
     /// Which server the sentinels call the master.
     pub fn master_port(&self) -> u16 {
-        let sentinel = self.sentinels.first().unwrap();
+        let sentinel = self.sentinels.last().unwrap();
         let place = sentinel.client().ask(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}"));
         place.rsplit("\r\n").next().unwrap().parse().unwrap()
     }

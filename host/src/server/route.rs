@@ -29,7 +29,12 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         None => {
             let (host, port) = (config.redis_host.clone(), config.redis_port);
             let address = if config.redis_tls { Address::Tls { host, port } } else { Address::Tcp { host, port } };
-            (target(address, Login::default(), config)?, config.redis_db, config.redis_user.clone(), config.redis_password.clone())
+            (
+                target(address, Login::default(), config)?,
+                config.redis_db,
+                config.redis_user.clone(),
+                config.redis_password.clone(),
+            )
         }
     };
     let password = password.as_ref().map(text);

@@ -51,7 +51,8 @@ const CLIENT_LINE: &str = "id=0 addr= laddr= fd=8 name= age=0 idle=0 flags=N db=
 impl ServerFacts {
     /// Whether clients find the same server. Its clock, and what its line says of one connection, may be others.
     pub fn is_like(&self, other: &Self) -> bool {
-        let names = |line: &str| line.split(' ').map(|field| field.split('=').next().map(str::to_owned)).collect::<Vec<_>>();
+        let names =
+            |line: &str| line.split(' ').map(|field| field.split('=').next().map(str::to_owned)).collect::<Vec<_>>();
         self.version == other.version
             && self.databases == other.databases
             && self.hello == other.hello

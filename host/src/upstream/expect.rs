@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::Loss;
 use super::outbox::{Channels, Outbox};
 use crate::near::Fill;
 use crate::resp::{Protocol, reply, write};
@@ -32,6 +33,8 @@ pub enum Expect {
     Value(Rc<Fill>),
     /// Its lifetime.
     Lifetime(Rc<Fill>),
+    /// The reply of WAIT: handed on unless what the session wrote may be lost by now.
+    Waited(Loss),
     /// The lane's own number at the server.
     Number,
     /// Hand it on with our number of the connection that invalidations go to.
@@ -69,6 +72,11 @@ impl Expect {
             // The lane itself hands these to the near cache.
             Self::Tracking | Self::Value(_) | Self::Lifetime(_) => {}
             Self::Renumber => outbox.push_renumbered(bytes),
+            Self::Waited(loss) => {
+                if !outbox.tell_lost_writes(*loss) {
+                    outbox.push(bytes);
+                }
+            }
             Self::Noted => outbox.note(bytes),
             Self::Executed(places) => {
                 let elements = if places.is_empty() { None } else { reply::elements(bytes) };
@@ -95,6 +103,7 @@ impl Expect {
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Noted => false,
             Self::Executed(_) | Self::Protocol(_) | Self::Tracking | Self::Value(_) | Self::Lifetime(_) => false,
             Self::Forward | Self::SetNx | Self::Exec(_) | Self::Replace(_) | Self::Local(_) | Self::Renumber => true,
+            Self::Waited(_) => true,
         }
     }
 

@@ -2,6 +2,7 @@
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
 mod connection;
+mod life;
 mod silence;
 
 use std::cell::{Cell, RefCell};
@@ -13,9 +14,10 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 
+pub(super) use life::Life;
+
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
-use super::sentinel::Moved;
 use super::{Loss, Route, near_lane};
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
@@ -52,12 +54,12 @@ struct Shared {
     full: Cell<bool>,
     /// A command that may wait at the server has been sent.
     waits: Cell<bool>,
+    /// The connection, or the one that is being made.
+    life: RefCell<Rc<Life>>,
     /// The connection was found dead.
     dead: Cell<bool>,
     /// How many were, when it was opened.
     deaths: usize,
-    /// Tells whether the server is still the one to be connected to, where that may change.
-    moved: RefCell<Option<Moved>>,
     /// The handle is gone.
     released: Cell<bool>,
     /// The task is gone.
@@ -123,9 +125,9 @@ impl Lane {
             heard: Cell::new(0),
             full: Cell::new(false),
             waits: Cell::new(false),
+            life: RefCell::new(Rc::new(Life::new())),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
-            moved: RefCell::default(),
             released: Cell::new(false),
             ended: Cell::new(false),
         });
@@ -146,6 +148,9 @@ impl Lane {
             return;
         }
         outbox.owe(1);
+        if touched != Touched::Nothing {
+            outbox.writes_on(&self.shared.life.borrow());
+        }
         self.shared.versions.bump(&touched);
         self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect, touched });
         self.send_unanswered(fill);
@@ -248,7 +253,8 @@ impl Shared {
     /// Hands on the whole replies at the front of `bytes`.
     fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
         // Others may have been answered by another server by now: what this one says is from before that.
-        if let Some(reason) = self.moved() {
+        let over = self.life.borrow().over();
+        if let Some(reason) = over {
             return Err(reason);
         }
         let mut from = 0;
@@ -270,7 +276,7 @@ impl Shared {
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
             if frame.first() == Some(&reply::kind::ERROR) && frame.starts_with(b"-READONLY ") {
-                self.moved.borrow().iter().for_each(Moved::look);
+                self.life.borrow().doubt();
             }
             if entry.expect == Expect::Forward {
                 match &mut run {
@@ -293,11 +299,6 @@ impl Shared {
         finish(&mut run, bytes, from);
         bytes.advance(from);
         Ok(())
-    }
-
-    /// Why the server is no longer the one to be connected to.
-    fn moved(&self) -> Option<String> {
-        self.moved.borrow().as_ref().and_then(Moved::reason)
     }
 
     fn special(&self, entry: Entry, frame: &[u8]) -> Result<(), String> {
@@ -403,6 +404,7 @@ impl Shared {
         if let Some(near) = &self.near {
             near.borrow_mut().lose(self.db);
         }
+        self.life.replace(Rc::new(Life::new())).end();
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
         for Entry { outbox, expect, touched } in entries {

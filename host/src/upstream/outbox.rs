@@ -1,9 +1,14 @@
 //! Where a session's replies arrive: filled by lanes and by the session itself, emptied into the client's socket.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::BytesMut;
+
+use super::Loss;
+use super::lane::Life;
+use crate::resp::write;
 
 /// The reply side of one session. Shared by the session and the lane it is on, on one thread.
 pub struct Outbox {
@@ -23,6 +28,10 @@ pub struct Outbox {
     told: Cell<bool>,
     /// A reply of which the session makes what the client is told.
     noted: RefCell<Option<Vec<u8>>>,
+    /// The connection that the session wrote on last.
+    wrote_on: RefCell<Rc<Life>>,
+    /// One that it wrote on before was lost.
+    lost_writes: Cell<bool>,
 }
 
 /// Whether the session goes on.
@@ -65,6 +74,8 @@ impl Outbox {
             asked_own: RefCell::default(),
             told: Cell::new(false),
             noted: RefCell::default(),
+            wrote_on: RefCell::new(Rc::new(Life::new())),
+            lost_writes: Cell::new(false),
         }
     }
 
@@ -115,6 +126,34 @@ impl Outbox {
 
     pub(super) fn settle(&self, count: usize) {
         self.owed.set(self.owed.get().saturating_sub(count));
+    }
+
+    /// The session writes on a connection.
+    pub(super) fn writes_on(&self, connection: &Rc<Life>) {
+        let mut wrote_on = self.wrote_on.borrow_mut();
+        if !Rc::ptr_eq(&wrote_on, connection) {
+            self.lost_writes.set(self.lost_writes.get() || !wrote_on.lasts());
+            *wrote_on = Rc::clone(connection);
+        }
+    }
+
+    /// Tells a session that waits for what it wrote when a connection that it wrote on has been lost since: what it
+    /// wrote may be lost too, and the server that it speaks with now cannot know. It is told once, in place of a reply.
+    pub fn tell_lost_writes(&self, loss: Loss) -> bool {
+        if !self.lost_writes.replace(false) && self.wrote_on.borrow().lasts() {
+            return false;
+        }
+        self.wrote_on.replace(Rc::new(Life::new()));
+        match loss {
+            // As a server that dies ends the connection that was written on.
+            Loss::Close => self.end(Fate::UpstreamLost),
+            Loss::Error => {
+                let error = "ERR bellwether lost the server after this client wrote; whether what it wrote is there is \
+                             not known";
+                self.fill(|out| write::error(out, error));
+            }
+        }
+        true
     }
 
     /// Whether the session goes on.

@@ -108,7 +108,14 @@ impl Sentinels {
         let deadline = Instant::now() + time;
         let mut attempt = 0;
         loop {
-            let master = self.resolve(time).await?;
+            let mut master = self.resolve(time).await?;
+            let known = self.0.known.borrow().clone().filter(|_| master.anew);
+            if let Some(known) = known
+                && matches!(timeout(time / 4, self.reach(&known)).await, Ok(Ok(_)))
+            {
+                // It still is one, and whoever says otherwise is behind.
+                master = known;
+            }
             // One that does not answer leaves time to ask once more.
             let reached = timeout_at(deadline.min(Instant::now() + time / 2), self.reach(&master)).await;
             let why = match reached.unwrap_or_else(|_| Err(io::Error::other("does not answer"))) {
@@ -131,7 +138,11 @@ impl Sentinels {
     /// Connects to a server and sees whether it is a master.
     async fn reach(&self, master: &Master) -> io::Result<Stream> {
         let mut talk = Talk::new(self.open(&master.place).await.map_err(explained)?);
-        if talk.is_master(&self.0.start.server).await? { talk.into_stream() } else { Err(io::Error::other("says that it is none")) }
+        if talk.is_master(&self.0.start.server).await? {
+            talk.into_stream()
+        } else {
+            Err(io::Error::other("says that it is none"))
+        }
     }
 
     /// Asks the sentinels in turn which server is the master. Each gets its part of `time`.

@@ -80,9 +80,7 @@ impl Target {
                 let silent = |_| io::Error::new(io::ErrorKind::TimedOut, silent);
                 timeout_at(deadline, connect_tls(tls, socket)).await.map_err(silent)??
             }
-            Self::Unix(path) => {
-                Stream::Unix(timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)??)
-            }
+            Self::Unix(path) => Stream::Unix(timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)??),
             Self::Sentinel(sentinels) => {
                 let (stream, moved) = sentinels.connect(timeout).await?;
                 return Ok((stream, Some(moved)));

@@ -9,9 +9,10 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::super::stream::Stream;
-use super::{Entry, Expect, Lost, Moved, Outbox, REFUSED, Route, Shared, silence};
+use super::{Entry, Expect, Lost, Outbox, REFUSED, Route, Shared, silence};
 use crate::near::Touched;
 use crate::resp::reply::Splitter;
+use crate::upstream::sentinel::Moved;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -22,7 +23,7 @@ pub(super) async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
     loop {
         let lost = match route.target.connect_followed(route.connect_timeout).await {
             Ok((stream, moved)) => {
-                shared.moved.replace(moved);
+                shared.life.borrow().begin(moved);
                 route.state.connected();
                 let lost = serve(&shared, &route, again, stream).await;
                 route.state.disconnected();
@@ -66,7 +67,8 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
     shared.dead.set(false);
     shared.full.set(false);
     let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
-    let following = shared.moved.borrow().clone().map(|moved| tokio::task::spawn_local(follow(Rc::clone(shared), moved)));
+    let moved = shared.life.borrow().moved();
+    let following = moved.map(|moved| tokio::task::spawn_local(follow(Rc::clone(shared), moved)));
     let reason = std::future::poll_fn(|cx| {
         if shared.released.get() {
             return Poll::Ready("released".into());
@@ -74,7 +76,8 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
         if shared.dead.get() {
             return Poll::Ready("the connection is not answered, and others are".into());
         }
-        if let Some(reason) = shared.moved() {
+        let over = shared.life.borrow().over();
+        if let Some(reason) = over {
             return Poll::Ready(reason);
         }
         shared.waker.set(Some(cx.waker().clone()));

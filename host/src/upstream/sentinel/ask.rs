@@ -59,7 +59,9 @@ impl Talk {
         let place = self.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]).await?;
         if let Some(error) = error(&place) {
             return Err(io::Error::other(match error.split(' ').next() {
-                Some("NOAUTH") => "asks for a password; set sentinel_password, and sentinel_user if it has users".into(),
+                Some("NOAUTH") => {
+                    "asks for a password; set sentinel_password, and sentinel_user if it has users".into()
+                }
                 Some("NOPERM") => format!("does not tell the user that sentinel_user names: {error}"),
                 _ => format!("is no sentinel: {error}"),
             }));
@@ -79,7 +81,11 @@ impl Talk {
         let masters = self.ask(&["SENTINEL", "MASTERS"]).await?;
         let masters = reply::elements(&masters).unwrap_or_default();
         let names: Vec<_> = masters.iter().filter_map(|master| field(master, "name")).take(LISTED_MAX).collect();
-        let more = if masters.len() > names.len() { format!(" and {} more", masters.len() - names.len()) } else { String::new() };
+        let more = if masters.len() > names.len() {
+            format!(" and {} more", masters.len() - names.len())
+        } else {
+            String::new()
+        };
         let known = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
         Ok(io::Error::other(format!("knows no master of this name; it knows {known}{more}")))
     }
@@ -139,7 +145,9 @@ fn string(frame: &[u8]) -> Option<String> {
 fn field(frame: &[u8], name: &str) -> Option<String> {
     let elements = reply::elements(frame)?;
     let mut pairs = elements.chunks_exact(2);
-    string(pairs.find_map(|pair| pair.first().filter(|key| reply::text(key) == Some(name.as_bytes())).and(pair.get(1)))?)
+    string(
+        pairs.find_map(|pair| pair.first().filter(|key| reply::text(key) == Some(name.as_bytes())).and(pair.get(1)))?,
+    )
 }
 
 fn other(frame: &[u8]) -> Option<Place> {
