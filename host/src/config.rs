@@ -424,8 +424,8 @@ mod tests {
             &[],
             "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
              TLS, unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME[/database], \
-             rediss-sentinel://…, or `embedded`: the scheme is http, not redis, rediss, redis-sentinel, rediss-sentinel \
-             or unix",
+             rediss-sentinel://…, or `embedded`: the scheme is http, not redis, rediss, redis-sentinel, \
+             rediss-sentinel or unix",
         );
     }
 }
