@@ -27,6 +27,7 @@ mod market;
 mod near;
 mod reload;
 mod retime;
+mod sentinel;
 mod tidy;
 mod transcripts;
 mod upstream;

@@ -2,6 +2,7 @@
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
 mod connection;
+mod life;
 mod silence;
 
 use std::cell::{Cell, RefCell};
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
+
+pub(super) use life::Life;
 
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
@@ -52,6 +55,8 @@ struct Shared {
     full: Cell<bool>,
     /// A command that may wait at the server has been sent.
     waits: Cell<bool>,
+    /// The connection, or the one that is being made.
+    life: RefCell<Rc<Life>>,
     /// The connection was found dead.
     dead: Cell<bool>,
     /// How many were, when it was opened.
@@ -123,6 +128,7 @@ impl Lane {
             heard: Cell::new(0),
             full: Cell::new(false),
             waits: Cell::new(false),
+            life: RefCell::new(Rc::new(Life::new())),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
             released: Cell::new(false),
@@ -145,6 +151,9 @@ impl Lane {
             return;
         }
         outbox.owe(1);
+        if touched != Touched::Nothing {
+            outbox.writes_on(&self.shared.life.borrow());
+        }
         self.shared.versions.bump(&touched);
         self.shared.owe(outbox, expect, touched);
         self.send_unanswered(fill);
@@ -272,6 +281,11 @@ impl Shared {
 
     /// Hands on the whole replies at the front of `bytes`.
     fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
+        // Others may have been answered by another server by now: what this one says is from before that.
+        let over = self.life.borrow().over();
+        if let Some(reason) = over {
+            return Err(reason);
+        }
         let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
         let mut run = None;
@@ -298,6 +312,9 @@ impl Shared {
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
+            if frame.first() == Some(&reply::kind::ERROR) && frame.starts_with(b"-READONLY ") {
+                self.life.borrow().doubt();
+            }
             let forwards = match &entry.expect {
                 Expect::Forward => true,
                 Expect::Look(_) => !reply::is_nil(frame),
@@ -436,6 +453,7 @@ impl Shared {
         if let Some(near) = &self.near {
             near.borrow_mut().lose(self.db);
         }
+        self.life.replace(Rc::new(Life::new())).end();
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
         for Entry { outbox, expect, touched, count } in entries {
