@@ -1,5 +1,5 @@
-//! What was measured, as JSON. Latencies are kept in nanoseconds to three digits (a histogram of high dynamic range) and
-//! printed in microseconds.
+//! What was measured, as JSON. Latencies are kept in nanoseconds to three digits (a histogram of high dynamic range)
+//! and printed in microseconds.
 
 use std::time::Duration;
 

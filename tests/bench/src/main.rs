@@ -25,7 +25,7 @@ usage: bench-load VERB [--name value]…
           [--value-bytes 256] [--keys 10000] [--zipf 0.99] [--prefix fyntrix:general:] [--namespaces N] [--seed N]
           [--cpu-of PID,PID]
           of: get set set-px mget hset hset-pexpire zadd zadd-pexpire
-  fill    --to ADDRESS [--value-bytes 256] [--keys 10000] [--prefix …] [--namespaces N]: SETs every key, with no lifetime
+  fill    --to ADDRESS [--value-bytes 256] [--keys 10000] [--prefix …] [--namespaces N]: SETs every key
   hold    --to ADDRESS [--connections 1000]: connections that do nothing, until standard input ends
   delay   --listen ADDRESS --to ADDRESS [--ms 1]: a way that is so much longer, there and back together";
 

@@ -1,5 +1,5 @@
-//! The open loop: requests are due at a fixed rate, whatever becomes of them, and a request's latency counts from when it
-//! was due. A server that stops for a moment so pays for all whom it kept waiting (no coordinated omission).
+//! The open loop: requests are due at a fixed rate, whatever becomes of them, and a request's latency counts from when
+//! it was due. A server that stops for a moment so pays for all whom it kept waiting (no coordinated omission).
 //!
 //! One thread sends and one reads. Request n is due at `n / rate` and goes to client `n % clients`, so that neither has
 //! to tell the other anything.

@@ -91,8 +91,8 @@ pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Has threads woken when they asked for it, and not up to 50 µs later. Where the system has no such thing they are late,
-/// and lateness is told.
+/// Has threads woken when they asked for it, and not up to 50 µs later. Where the system has no such thing they are
+/// late, and lateness is told.
 pub(crate) fn wake_on_time() {
     let _ = std::fs::write("/proc/self/timerslack_ns", "1");
 }
