@@ -109,9 +109,9 @@ def closed(results: Results) -> str:
     lines = [
         "## Closed loop",
         "",
-        "Each client sends as soon as it has been answered. CPU is in seconds for a million requests, of the proxy / "
-        "of Redis / of the load generator. † the load generator's thread was busy for over 90 % of the time: more was "
-        "not asked for.",
+        "Each client sends as soon as it has been answered. CPU is in seconds for a million requests, of the proxy "
+        "/ of Redis / of the load generator. † the load generator's thread was busy for over 90 % of the time: it asked "
+        "for no more.",
     ]
     for case in cases:
         writes = "direct, TTL" in results.paths("closed", case)
@@ -212,8 +212,11 @@ def memory(results: Results) -> str:
     """What a connection costs in memory."""
     if not results.cases("memory"):
         return ""
-    lines = ["## Memory of a connection", "", "Growth of resident memory over 1,000 connections to a fresh process, KiB a "]
-    lines[-1] += "connection. Busy: GET of 256 bytes, pipeline 16."
+    lines = ["## Memory of a connection", ""]
+    lines.append(
+        "Growth of resident memory over 1,000 connections to a fresh process, KiB a connection. Busy: GET of 256 "
+        "bytes, pipeline 16."
+    )
     lines += ["", "| | idle, proxy | idle, Redis | busy, proxy | busy, Redis |", "|---|---|---|---|---|"]
     for path in results.paths("memory", {"state": "idle"}):
         cells = []

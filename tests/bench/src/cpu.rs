@@ -35,13 +35,13 @@ impl Cpu {
 
 /// The first number of each thread's `schedstat` is its time on a processor, to the nanosecond; `stat` counts ticks.
 fn nanoseconds(process: &str) -> anyhow::Result<u64> {
-    let mut sum = 0;
+    let mut sum = None;
     for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may have ended since.
         let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
         let first = text.split_whitespace().next().context("an empty schedstat")?;
-        sum += first.parse::<u64>().with_context(|| format!("schedstat {text:?}"))?;
+        let time = first.parse::<u64>().with_context(|| format!("schedstat {text:?}"))?;
+        sum = Some(sum.unwrap_or(0) + time);
     }
-    anyhow::ensure!(sum > 0, "this kernel counts no time in schedstat (CONFIG_SCHED_INFO)");
-    Ok(sum)
+    sum.context("this kernel has no /proc/PID/task/TID/schedstat (CONFIG_SCHED_INFO)")
 }
