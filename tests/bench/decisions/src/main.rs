@@ -1,5 +1,5 @@
-//! `bench-decisions [CALLS]`: what a decision takes, remembered and with a policy called, by itself and as a part of the
-//! plan that the data path makes of a SET. One line of JSON each: nanoseconds, allocations and bytes a call.
+//! `bench-decisions [CALLS]`: what a decision takes, remembered and with a policy called, by itself and as a part of
+//! the plan that the data path makes of a SET. One line of JSON each: nanoseconds, allocations and bytes a call.
 //!
 //! A decision is remembered from the instant of its making on. So a clock that goes back asks the policy every time,
 //! and every call takes the product's own way. What the guest allocates in its own memory is not counted.
