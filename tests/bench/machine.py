@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import subprocess
 import time
 
@@ -40,10 +41,16 @@ def bellwether(binary: pathlib.Path) -> str | None:
 
 
 def spent() -> dict:
-    """Seconds of the processors since the start of the machine: all, idle, and taken by the host for others."""
+    """Seconds of the processors so far: all, idle, taken by the host for others, and had by this run's processes."""
     numbers = [int(number) for number in read("/proc/stat").splitlines()[0].split()[1:9]]
     ticks = os.sysconf("SC_CLK_TCK")
-    return {"all": sum(numbers) / ticks, "idle": (numbers[3] + numbers[4]) / ticks, "stolen": numbers[7] / ticks}
+    ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "all": sum(numbers) / ticks,
+        "idle": (numbers[3] + numbers[4]) / ticks,
+        "stolen": numbers[7] / ticks,
+        "ours": sum(usage.ru_utime + usage.ru_stime for usage in ours),
+    }
 
 
 def said(command: list[str]) -> str:

@@ -176,16 +176,18 @@ def goals_are_judged() -> None:
     """Figures that are known give verdicts that are known."""
 
     def record(path: str, number: int, rate: float, cpu: float, case: dict) -> dict:
-        figures = {"requests": 1e6, "requests_per_second": rate, "cpu_seconds": {"proxy": cpu}}
+        figures = {"requests": 1e6, "seconds": 10.0, "requests_per_second": rate, "cpu_seconds": {"proxy": cpu}}
         return {"section": "closed", "case": case, "path": path, "round": number, "figures": figures}
 
     case = cases.closed_case("get", 50, 16, 256)
+    hot = case | {"keys": cases.HOT_KEYS, "label": "hot"}
     records = []
     # The machine is half as fast in the second round: the ratios of the rounds do not know it.
     for number, speed in enumerate((1.0, 0.5, 1.0)):
-        paths = (("direct", 100, 0), ("sidecar", 80, 2), ("twemproxy", 50, 4), ("sidecar, near", 160, 1))
-        for path, rate, cpu in paths:
+        for path, rate, cpu in (("direct", 100, 0), ("sidecar", 80, 2), ("twemproxy", 50, 4), ("sidecar, near", 50, 1)):
             records.append(record(path, number, rate * speed, cpu, case))
+        for path, rate in (("direct", 100), ("sidecar, near", 160)):
+            records.append(record(path, number, rate * speed, 1, hot))
     judged = {goal.what: goal for goal in goals(Results(records))}
     for what, reached, met in (
         ("pass-through, GET, 50 clients, pipeline 16, beside direct", 0.8, False),
@@ -200,4 +202,5 @@ def goals_are_judged() -> None:
         check(goal.reached == expected, f"{what}: {goal.reached}, and {expected} is right")
         check(goal.met() == met, f"{what}: {goal.met()}, and {met} is right")
     missed = judged["pass-through, GET, 50 clients, pipeline 16, beside direct"]
+    check(missed.busy == {"proxy": 0.2}, f"the proxy had 0.2 of a core, and not {missed.busy}")
     check("by 6 %" in report.verdict(missed), f"no gap is told: {report.verdict(missed)}")
