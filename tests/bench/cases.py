@@ -228,8 +228,12 @@ def growth(bench: Bench, extent: str) -> None:
                 continue
             told(f"{count} connections")
             case = closed_case("get", count, 1, 256, warm_up_seconds=0.5)
-            chosen = [paths[name] for name in ("direct", "sidecar", "haproxy") if name in paths]
-            bench.rounds_of("connections", case, chosen, lambda path, seed, case=case: bench.load(path, case, seed))
+            names = ("direct", "sidecar", *(["haproxy"] if count <= servers.connections_max(2) else []))
+            chosen = [paths[name] for name in names if name in paths]
+            # A round of so many takes longer.
+            seconds = bench.seconds + count / 5_000
+            by = lambda path, seed, case=case, seconds=seconds: bench.load(path, case, seed, seconds)
+            bench.rounds_of("connections", case, chosen, by)
 
 
 def grow_rules(bench: Bench, section: str, counts: tuple[int, ...], extra) -> None:
@@ -244,10 +248,10 @@ def grow_rules(bench: Bench, section: str, counts: tuple[int, ...], extra) -> No
             rules = "".join(f'[settings.rules."{n}"]\n{rule.format(n, extra(n))}' for n in range(count))
             (folder / "namespaces.toml").write_text(f"[settings]\ndefaults = false\n{rules}")
             told(f"a sidecar with {count} {section}")
-            server = stack.enter_context(bench.place.sidecar(redis.port, policies=folder, name=f"sidecar {count}"))
-            path = Path(f"{count}", server.port, {"proxy": server, "redis": redis})
-            bench.keep(section, {"start": True}, path.name, 0, start_figures(server))
-            cases.append((path, count))
+            server, figures = start(bench, stack, redis, folder)
+            bench.keep(section, {"start": True}, f"{count}", 0, figures)
+            if server:
+                cases.append((Path(f"{count}", server.port, {"proxy": server, "redis": redis}), count))
         for mix in ("set", "get"):
             case = closed_case(mix, 50, 16, 256, prefix="grow:", warm_up_seconds=0.5)
             for path, count in cases:
@@ -258,9 +262,21 @@ def grow_rules(bench: Bench, section: str, counts: tuple[int, ...], extra) -> No
             bench.rounds_of(section, case, [path for path, _ in cases], by)
 
 
-def start_figures(server: servers.Server) -> dict:
-    """What there is to say of a sidecar before the first request."""
-    return {"start_seconds": server.start_seconds, "resident_kib": server.resident_kib()}
+def start(bench: Bench, stack: contextlib.ExitStack, redis: servers.Server, policies: os.PathLike) -> tuple:
+    """A sidecar with these policies, and what there is to say of it before the first request. Where it does not start
+    with the default limits, that is said, and it is tried with more instructions to load a policy with."""
+    figures = {}
+    for more in ((), ("--policy-load-fuel-max", 10**12, "--policy-call-ms-max", 60_000)):
+        try:
+            named = {"name": f"sidecar with {os.path.basename(policies)}", "more": ("--policy-folder", policies, *more)}
+            server = stack.enter_context(bench.place.sidecar(redis.port, **named))
+        except servers.Failure as failure:
+            figures["refused"] = [*figures.get("refused", []), str(failure)]
+            told(str(failure))
+            continue
+        figures |= {"start_seconds": server.start_seconds, "resident_kib": server.resident_kib()}
+        return server, figures
+    return None, figures
 
 
 def markets(bench: Bench) -> list[str]:

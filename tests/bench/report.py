@@ -253,13 +253,15 @@ def growth(results: Results) -> str:
             for path in paths:
                 start = results.spread(section, {"start": True}, path, "start_seconds")
                 kib = results.spread(section, {"start": True}, path, "resident_kib")
-                cells = [f"{int(path):,}", median(start, "{:.2f}"), f"{kib.median / 1024:.0f}" if kib else ""]
+                cells = [f"{int(path):,}{' *' if refused(results, section, path) else ''}"]
+                cells += [median(start, "{:.2f}"), f"{kib.median / 1024:.0f}" if kib else ""]
                 cells += [case["mix"].upper()]
                 cells += [median(results.spread(section, case, path, "requests_per_second"), "{:,.0f}")]
                 cells += [median(results.spread(section, case, path, "latency_us", "p99"), "{:,.0f}")]
                 cells += [median(results.cpu(section, case, path, "proxy"), "{:.2f}")]
                 cells += [ratio(results.ratios(section, case, path, paths[0]))]
                 lines.append(f"| {' | '.join(cells)} |")
+        lines += refusals(results, section)
     cases = results.cases("connections")
     if cases:
         lines += ["", "### Connections", "", "GET, 256 bytes, pipeline 1; all of them busy.", ""]
@@ -269,6 +271,25 @@ def growth(results: Results) -> str:
                 beside = ratio(results.ratios("connections", case, path, "direct"))
                 lines.append(f"| {case['clients']:,} | {shown(results, 'connections', case, path)} | {beside} |")
     return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def refused(results: Results, section: str, path: str) -> list[str]:
+    """What a sidecar said that did not start."""
+    found = results.values(section, {"start": True}, path, "refused")
+    return found.get(0, [])
+
+
+def refusals(results: Results, section: str) -> list[str]:
+    """The sidecars that did not start, or only with higher limits."""
+    lines = []
+    for path in results.paths(section, {"start": True}):
+        said = refused(results, section, path)
+        if said:
+            then = "and not with higher ones either" if len(said) > 1 else "and was measured with higher ones"
+            last = said[0].splitlines()[-1]
+            last = last if len(last) < 200 else f"{last[:80]} … {last[-80:]}"
+            lines += ["", f"\\* {int(path):,} {section}: does not start with the default limits, {then}: `{last}`"]
+    return lines
 
 
 def decisions(results: Results) -> str:

@@ -101,14 +101,14 @@ class Place:
         command += ["--dir", self.folder, "--maxclients", connections_max()]
         return self.running("redis", command, port)
 
-    def sidecar(self, redis: int, near: bool = False, policies: pathlib.Path | None = None, name: str = ""):
-        """A sidecar with the standard policies, or a folder with others."""
+    def sidecar(self, redis: int, near: bool = False, name: str = "", more: tuple = ()):
+        """A sidecar with the standard policies, and with more flags where there are some."""
         port, admin = free_port(), free_port()
         command = [self.binary, "serve", "--upstream", f"redis://127.0.0.1:{redis}", "--workers", self.workers]
         command += ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}"]
         command += ["--clients-max", connections_max()]
         command += [] if near else ["--near-bytes-max", "0"]
-        command += ["--policy-folder", policies] if policies else []
+        command += more
         return self.running(name or ("sidecar near" if near else "sidecar"), command, port, admin)
 
     def haproxy(self, redis: int):
@@ -116,7 +116,7 @@ class Place:
         port = free_port()
         file = self.folder / f"haproxy-{port}.cfg"
         file.write_text(
-            f"global\n  nbthread 1\n  maxconn {connections_max()}\n"
+            f"global\n  nbthread 1\n  maxconn {connections_max(2)}\n"
             "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
             f"listen redis\n  bind 127.0.0.1:{port}\n  server redis 127.0.0.1:{redis}\n"
         )
@@ -147,10 +147,12 @@ def tool(name: str) -> str | None:
     return shutil.which({"twemproxy": "nutcracker"}.get(name, name), path=path)
 
 
-def connections_max() -> int:
-    """How many connections a server may be given: a proxy needs two open files for each."""
+def connections_max(files_each: int = 1) -> int:
+    """How many connections a server may be given, where each takes so many open files: two for HAProxy."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, (files - OTHER_FILES) // 2)
+    if files == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, (files - OTHER_FILES) // files_each)
 
 
 def allow_connections() -> None:

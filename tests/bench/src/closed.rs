@@ -61,10 +61,7 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<Figures> {
                 continue;
             }
             answered_at = now;
-            // What was sent before the counting began is not counted.
-            if let Some(counted) = &mut counted
-                && client.sent_at >= counted.since
-            {
+            if let Some(counted) = &mut counted {
                 counted.latencies.add(client.sent_at.elapsed(), replies);
             }
             if client.replies == 0 {
