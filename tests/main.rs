@@ -22,6 +22,7 @@ mod faults;
 mod fuzz;
 mod harness;
 mod hostile;
+mod lease;
 mod lifetimes;
 mod market;
 mod near;

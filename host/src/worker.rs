@@ -18,7 +18,7 @@ use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Call, Client, Clients, Incoming, Shared};
+use crate::session::{self, Call, Client, Clients, Incoming, Leases, Shared};
 use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
 
@@ -132,6 +132,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     for outbox in shared.outboxes.borrow().values() {
         outbox.wake();
     }
+    shared.leases.wake();
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
     }
@@ -159,6 +160,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         clock,
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,
+        leases: Leases::default(),
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts,
