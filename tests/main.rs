@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "one program: `pub` is what a module has for the others")]
 
 mod admin;
+mod bench;
 mod calendars;
 mod cli;
 mod command_table;
