@@ -24,6 +24,7 @@ mod hostile;
 mod lifetimes;
 mod market;
 mod near;
+mod policy;
 mod reload;
 mod retime;
 mod tidy;
