@@ -26,6 +26,7 @@ mod lease;
 mod lifetimes;
 mod market;
 mod near;
+mod policy;
 mod reload;
 mod retime;
 mod sentinel;
