@@ -40,7 +40,12 @@ pub struct Copies<'a> {
     made: Option<(Vec<u8>, u64)>,
     /// Where it is kept how long the key lives, and how long that is.
     span: Option<(Vec<u8>, u64)>,
+    /// The key may have ended before all this is done.
+    is_brief: bool,
 }
+
+/// What is sent behind a write has been done after that time, unless the server hangs between two commands.
+const BRIEF_MS: u64 = 1_000;
 
 /// What becomes of those who asked for a key that was not there.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,10 +119,10 @@ pub(super) fn count(all: &[Copies<'_>]) -> usize {
 }
 
 /// Whether the client has its reply only when what is behind the command has been done, too: whoever is told that a key
-/// is gone does not find its old value. A transaction is of one moment anyway.
+/// is gone, or finds that it has ended, does not find an older value. A transaction is of one moment anyway.
 pub(super) fn is_told_later(all: &[Copies<'_>], expect: &Expect, in_transaction: bool) -> bool {
-    let removes = |copies: &Copies<'_>| copies.made.is_none() && copies.gone.len() > 1;
-    !in_transaction && *expect == Expect::Forward && all.iter().any(removes)
+    let may_be_gone = |copies: &Copies<'_>| copies.gone.len() > 1 && (copies.made.is_none() || copies.is_brief);
+    !in_transaction && *expect == Expect::Forward && all.iter().any(may_be_gone)
 }
 
 /// Sends them behind the command itself, whose reply may have been kept until then.
@@ -207,7 +212,8 @@ impl Policies {
         let made = copy.zip(lives).map(|((copy, stale_ms), lives)| (copy, lives.saturating_add(stale_ms)));
         let name = rule.refresh_ahead_percent.and_then(|_| span_of(key));
         gone.extend(name.clone());
-        Some(Copies { key, gone, made, span: name.zip(lives) })
+        let is_brief = lives.is_some_and(|ms| ms < BRIEF_MS);
+        Some(Copies { key, gone, made, span: name.zip(lives), is_brief })
     }
 
     /// How long a string lives that the SET family writes. None: for ever, or it is another command.
