@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{SOON, end, ended, leased, pipeline, serve, text, time_left, wait_for_copy};
+use super::{POLICIES, SOON, end, ended, leased, pipeline, serve, text, time_left, wait_for_copy};
+use crate::harness::fault::{Fault, FaultLink};
 use crate::harness::process::poll_until;
 use crate::harness::{Client, Redis, Sidecar};
 
@@ -214,6 +215,28 @@ fn a_lost_server_ends_a_wait() {
         assert!(!redis.process.wait().success());
         let rest = client.rest();
         assert!(text(&rest).starts_with(expect) && rest.is_empty() == expect.is_empty(), "{choice}: {}", text(&rest));
+    }
+}
+
+/// The server is lost when it has deleted a key, and before anyone knows that the old value is gone, too: nobody is told
+/// that the key is deleted.
+#[test]
+fn a_deletion_is_told_when_all_is_gone() {
+    let redis = Redis::start();
+    let link = FaultLink::start(redis.port);
+    let upstream = format!("redis://127.0.0.1:{}", link.port);
+    let sidecar = Sidecar::start("serve", &["--workers", "1", "--policy-folder", POLICIES, "--upstream", &upstream]);
+    for (key, expect) in [("plain:a", ":1\r\n"), ("stale:a", "")] {
+        let mut client = sidecar.client();
+        assert_eq!(client.ask(&format!("SET {key} x PX 100000")), "+OK");
+        assert_eq!(client.ask("PING"), "+PONG");
+        link.set(Fault::Cut(":1\r\n".len()));
+        client.send(&pipeline(&[&format!("DEL {key}"), "PING"]));
+        poll_until("the cut", || link.struck() > 0);
+        assert_eq!(text(&client.rest()), expect.trim_end(), "{key}");
+        link.set(Fault::None);
+        poll_until("the server", || sidecar.client().try_ask("PING").as_deref() == Some("+PONG"));
+        assert_eq!(redis.client().ask(&format!("EXISTS {key}")), ":0");
     }
 }
 
