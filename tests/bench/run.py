@@ -51,8 +51,8 @@ def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="a few cases, two minutes")
-    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="every case, over an hour")
+    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="a few cases, four minutes")
+    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="every case, an hour")
     extent.add_argument("--smoke", action="store_true", help="a few hundred requests, to see that it works")
     extent.add_argument("--report", type=pathlib.Path, metavar="RAW", help="write the report of a raw.json anew")
     parser.add_argument("--rounds", type=int)
