@@ -89,22 +89,33 @@ def measure(options: argparse.Namespace) -> None:
         bench = Bench(place, options.rounds or rounds, options.seconds or seconds, load_cores)
         raw = {"machine": machine.description(place), "options": noted(options, bench), "records": bench.records}
         before = machine.spent()
-        for section in sections:
-            match section:
-                case "closed":
-                    cases.closed(bench, options.extent)
-                case "delay":
-                    cases.delayed(bench)
-                case "memory":
-                    cases.memory(bench)
-                case "growth":
-                    cases.growth(bench, options.extent)
-                case "decisions":
-                    cases.decisions(bench, options.decisions)
-        spent = {of: after - before[of] for of, after in machine.spent().items()}
-        raw["spent"] = spent
+        try:
+            for section in sections:
+                run_section(section, bench, options)
+        except servers.Failure as failure:
+            # What was measured before is not lost.
+            raw["ended"] = str(failure)
+        raw["spent"] = {of: after - before[of] for of, after in machine.spent().items()}
     date = time.strftime("%Y-%m-%d")
-    write(ROOT / "tests/bench/results" / date if options.release else ROOT / "target/bench", raw)
+    complete = "ended" not in raw
+    write(ROOT / "tests/bench/results" / date if options.release and complete else ROOT / "target/bench", raw)
+    if not complete:
+        raise servers.Failure(raw["ended"])
+
+
+def run_section(section: str, bench: Bench, options: argparse.Namespace) -> None:
+    """Measures what a section is about."""
+    match section:
+        case "closed":
+            cases.closed(bench, options.extent)
+        case "delay":
+            cases.delayed(bench)
+        case "memory":
+            cases.memory(bench)
+        case "growth":
+            cases.growth(bench, options.extent)
+        case "decisions":
+            cases.decisions(bench, options.decisions)
 
 
 def noted(options: argparse.Namespace, bench: Bench) -> dict:

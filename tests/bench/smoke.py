@@ -23,14 +23,18 @@ PAUSE_SECONDS = 0.4
 
 
 class Answers(socketserver.StreamRequestHandler):
-    """Answers GETs of values of three bytes: rightly, unless the server says otherwise."""
+    """Answers PING, and GETs of values of three bytes: rightly, unless the server says otherwise."""
 
     def handle(self) -> None:
         """Reads commands until the client leaves."""
         # Who was lied to leaves at once.
         with contextlib.suppress(OSError):
-            while lines := [line for line in (self.rfile.readline() for _ in range(5)) if line]:
-                number = int(lines[-1].strip()[-12:])
+            while head := self.rfile.readline():
+                words = [self.rfile.readline() for _ in range(2 * int(head[1:]))][1::2]
+                if words[0].strip() == b"PING":
+                    self.wfile.write(b"+PONG\r\n")
+                    continue
+                number = int(words[-1].strip()[-12:])
                 self.wfile.write(self.server.disturb(b"$3\r\n%d\r\n" % (100 + number % 900)))
 
 
