@@ -28,6 +28,7 @@ type NoLabels = Vec<(String, String)>;
 struct Snapshot {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
+    upstream: String,
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
@@ -108,6 +109,7 @@ impl Snapshot {
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
+            upstream: status.target.to_string(),
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
             near,
@@ -131,6 +133,9 @@ impl Collector for Snapshot {
             let gauge = ConstGauge::new(*value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let help = "The server that connections are made to";
+        let mut family = encoder.encode_descriptor("upstream", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_i64).encode(family.encode_family(&[("server", self.upstream.as_str())])?)?;
         let help = "Commands taken from clients";
         let mut family = encoder.encode_descriptor("commands", help, None, MetricType::Counter)?;
         for (kind, count) in &self.commands {

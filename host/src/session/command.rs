@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use super::{Flow, Muted, Session, Waiting, connection};
 use crate::command::{Command, Kind, Row, Table};
+use crate::config::LossChoice;
 use crate::near::Touched;
 use crate::proxy::near::touched;
 use crate::resp::write;
-use crate::upstream::{Expect, Lane};
+use crate::upstream::{Expect, Lane, Loss};
 
 /// What is still taken while a script runs for too long.
 const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
@@ -106,7 +107,11 @@ impl Session {
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         // A script may run for long, and the server then answers other connections that it is busy.
         let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
-        if kind == Kind::Wait && !self.held.in_transaction() {
+        let waits = kind == Kind::Wait && !self.held.in_transaction();
+        if waits && self.outbox.owed() == 0 && !self.is_muted() && self.outbox.tell_lost_writes(self.loss()) {
+            return Flow::Taken;
+        }
+        if waits {
             // What WAIT waits for is what its own connection has seen. This one has seen nothing yet; now it has seen
             // all that the server has.
             lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
@@ -116,6 +121,9 @@ impl Session {
         }
         self.held.blocking |= blocks;
         let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
+        if waits {
+            plan.expect = Expect::Waited(self.loss());
+        }
         if self.is_muted() {
             plan.expect = Expect::Swallow;
         } else if let Some(look) = self.look(command, row, &lane, now) {
@@ -125,6 +133,13 @@ impl Session {
             self.held.refused();
         }
         Flow::Taken
+    }
+
+    fn loss(&self) -> Loss {
+        match self.shared.config.on_upstream_lost {
+            LossChoice::Close => Loss::Close,
+            LossChoice::Error => Loss::Error,
+        }
     }
 
     /// A command that passes as it is and changes nothing.

@@ -68,7 +68,7 @@ pub struct Shared {
     /// The policy set in force.
     pub current: RefCell<watch::Receiver<Arc<PolicySet>>>,
     /// What is known of the server.
-    pub facts: Arc<ServerFacts>,
+    pub facts: RefCell<Arc<ServerFacts>>,
     /// The server's commands: the worker's own copy.
     pub commands: RefCell<Rc<Table>>,
     /// The process's counters.
@@ -200,13 +200,14 @@ impl Session {
     fn new(shared: Rc<Shared>, socket: Socket, outbox: Rc<Outbox>, client: Arc<Client>) -> Self {
         let config = &shared.config;
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
+        let db = shared.facts.borrow().db;
         Self {
             socket,
             inbox: BytesMut::new(),
             scanner: Scanner::new(limits(config)),
             outbox,
             protocol: Protocol::Resp2,
-            db: shared.facts.db,
+            db,
             authenticated: connection::greeted(&shared, &client),
             client,
             muted: Muted::No,

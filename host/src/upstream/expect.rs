@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::Loss;
 use super::outbox::{Channels, Outbox};
 use crate::lease::Look;
 use crate::near::Fill;
@@ -34,6 +35,8 @@ pub enum Expect {
     Value(Rc<Fill>),
     /// Its lifetime.
     Lifetime(Rc<Fill>),
+    /// The reply of WAIT: handed on unless what the session wrote may be lost by now.
+    Waited(Loss),
     /// The lane's own number at the server.
     Number,
     /// Hand it on with our number of the connection that invalidations go to.
@@ -83,6 +86,11 @@ impl Expect {
             Self::Keep(kept) => kept.keep(bytes),
             Self::Give(kept) => outbox.push(&kept.take().unwrap_or_default()),
             Self::Renumber => outbox.push_renumbered(bytes),
+            Self::Waited(loss) => {
+                if !outbox.tell_lost_writes(*loss) {
+                    outbox.push(bytes);
+                }
+            }
             Self::Noted => outbox.note(bytes),
             Self::Executed(places) => {
                 let elements = if places.is_empty() { None } else { reply::elements(bytes) };
@@ -110,7 +118,7 @@ impl Expect {
             Self::Executed(_) | Self::Protocol(_) | Self::Tracking | Self::Value(_) | Self::Lifetime(_) => false,
             Self::Keep(_) => false,
             Self::Forward | Self::SetNx | Self::Exec(_) | Self::Replace(_) | Self::Local(_) | Self::Renumber => true,
-            Self::Look(_) | Self::Give(_) => true,
+            Self::Look(_) | Self::Give(_) | Self::Waited(_) => true,
         }
     }
 

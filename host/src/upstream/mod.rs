@@ -10,6 +10,7 @@ mod lane;
 mod lanes;
 mod near_lane;
 mod outbox;
+mod sentinel;
 mod stream;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use lane::{Lane, Listening};
 pub use lanes::Lanes;
 pub use near_lane::PING_EVERY;
 pub use outbox::{Fate, Outbox};
+pub use sentinel::{Login, SentinelStart, Sentinels};
 pub use stream::Target;
 
 use crate::near::Versions;

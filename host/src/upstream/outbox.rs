@@ -6,9 +6,11 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
+use super::Loss;
 use super::holes::{Hole, Holes, Missed};
+use super::lane::Life;
 use crate::lease::Look;
-use crate::resp::Protocol;
+use crate::resp::{Protocol, write};
 
 /// The reply side of one session. Shared by the session and the lane it is on, on one thread.
 pub struct Outbox {
@@ -36,6 +38,10 @@ pub struct Outbox {
     told: Cell<bool>,
     /// A reply of which the session makes what the client is told.
     noted: RefCell<Option<Vec<u8>>>,
+    /// The connection that the session wrote on last.
+    wrote_on: RefCell<Rc<Life>>,
+    /// One that it wrote on before was lost.
+    lost_writes: Cell<bool>,
 }
 
 /// Whether the session goes on.
@@ -82,6 +88,8 @@ impl Outbox {
             asked_own: RefCell::default(),
             told: Cell::new(false),
             noted: RefCell::default(),
+            wrote_on: RefCell::new(Rc::new(Life::new())),
+            lost_writes: Cell::new(false),
         }
     }
 
@@ -192,6 +200,36 @@ impl Outbox {
 
     pub(super) fn settle(&self, count: usize) {
         self.owed.set(self.owed.get().saturating_sub(count));
+    }
+
+    /// The session writes on a connection.
+    pub(super) fn writes_on(&self, connection: &Rc<Life>) {
+        let mut wrote_on = self.wrote_on.borrow_mut();
+        if !Rc::ptr_eq(&wrote_on, connection) {
+            self.lost_writes.set(self.lost_writes.get() || !wrote_on.lasts());
+            *wrote_on = Rc::clone(connection);
+        }
+    }
+
+    /// Tells a session that waits for what it wrote when a connection that it wrote on has been lost since: what it
+    /// wrote may be lost too, and the server that it speaks with now cannot know. It is told once, in place of a reply.
+    pub fn tell_lost_writes(&self, loss: Loss) -> bool {
+        if !self.lost_writes.replace(false) && self.wrote_on.borrow().lasts() {
+            return false;
+        }
+        self.wrote_on.replace(Rc::new(Life::new()));
+        match loss {
+            // As a server that dies ends the connection that was written on.
+            Loss::Close => self.end(Fate::UpstreamLost),
+            Loss::Error => {
+                let error = "ERR bellwether lost the server after this client wrote; whether what it wrote is there is \
+                             not known";
+                let mut reply = Vec::new();
+                write::error(&mut reply, error);
+                self.push(&reply);
+            }
+        }
+        true
     }
 
     /// Whether the session goes on.
