@@ -77,8 +77,8 @@ pub(crate) fn delay(arguments: &mut Arguments) -> anyhow::Result<()> {
     delay::run(listen, to, delay)
 }
 
-/// A client's connection, which the server has answered on: one that only waits to be accepted is none yet, and too many
-/// of those are turned away.
+/// A client's connection, which the server has answered on: one that only waits to be accepted is none yet, and too
+/// many of those are turned away.
 pub(crate) fn greet(to: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = connect(to)?;
     stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
