@@ -1,5 +1,6 @@
 //! What the author of a policy types: `bellwether policy …`, on real components, well-formed and not.
 
+mod cases;
 mod check;
 
 use std::path::Path;

@@ -290,8 +290,12 @@ impl Instance {
         let guest = self.namespaces.as_ref().context("it exports no namespaces")?;
         let guest = guest.bellwether_policy_namespaces();
         let refused = |message: String| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX));
-        let rules = guest.call_rules(&mut self.store).map_err(chain).context("failed to give its rules")?;
-        let symbols = guest.call_symbols(&mut self.store).map_err(chain).context("failed to give its symbols")?;
+        let rules = guest.call_rules(&mut self.store).map_err(chain).context("failed to give its rules");
+        self.trapped = rules.is_err();
+        let rules = rules?;
+        let symbols = guest.call_symbols(&mut self.store).map_err(chain).context("failed to give its symbols");
+        self.trapped = symbols.is_err();
+        let symbols = symbols?;
         let (rules, symbols) = (rules.map_err(refused)?, symbols.map_err(refused)?);
         anyhow::ensure!(rules.len() <= RULES_MAX, "gave {} rules; at most {RULES_MAX} are allowed", rules.len());
         let rules = rules
@@ -302,6 +306,16 @@ impl Instance {
             })
             .collect::<Result<_, _>>()?;
         Ok((rules, symbols.into_iter().map(convert::symbol).collect()))
+    }
+
+    /// Instructions of the last load step: of configuring, or of giving the rules.
+    pub(super) fn load_fuel_taken(&self) -> u64 {
+        self.engine.limits.load_fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// Instructions of the last decision, one that failed too.
+    pub(super) fn fuel_taken(&self) -> u64 {
+        self.engine.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
     }
 
     /// The lines it wrote in its last call.

@@ -2,6 +2,7 @@
 //! neither Redis nor the runtime that sessions live on.
 
 mod bindings;
+pub mod cases;
 pub mod contract;
 mod convert;
 mod decider;
@@ -18,7 +19,7 @@ pub mod standard;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
 pub use engine::{Engine, Facts, Limits, Needs, Role};
 pub use log::{Line, one_line};
-pub use selftest::Passed;
+pub use selftest::{Outcome, Passed, Report, Trial};
 pub use set::{Mount, Origin, Policy, PolicySet, Rejected, Stage};
 
 /// A market's state over a span of time. The fields mean what the contract's `market-session` says.

@@ -2,6 +2,7 @@
 //! that what passes here loads there; none of them connects to anything.
 
 mod check;
+mod test;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub(super) const VERB: Verb = Verb {
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 1] = [check::VERB];
+const VERBS: [Verb; 2] = [check::VERB, test::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
