@@ -3,6 +3,7 @@
 
 mod bindings;
 pub mod cases;
+pub mod componentize;
 pub mod contract;
 mod convert;
 mod decider;

@@ -1,7 +1,9 @@
 //! `bellwether policy …`: what the author of a policy types. Each verb uses the engine and the limits of the server, so
 //! that what passes here loads there; none of them connects to anything.
 
+mod build;
 mod check;
+mod new;
 mod test;
 
 use std::io::Write;
@@ -19,8 +21,10 @@ use crate::reload::settings_of;
 pub(super) const VERB: Verb = Verb {
     name: "policy",
     command: |command| {
-        let command =
-            command.about("Write a policy: check, test").subcommand_required(true).arg_required_else_help(true);
+        let command = command
+            .about("Write a policy: new, build, check, test")
+            .subcommand_required(true)
+            .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
             command.subcommand(settings_args(own, is_limit))
@@ -29,7 +33,7 @@ pub(super) const VERB: Verb = Verb {
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 2] = [check::VERB, test::VERB];
+const VERBS: [Verb; 4] = [new::VERB, build::VERB, check::VERB, test::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
