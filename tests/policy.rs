@@ -2,6 +2,8 @@
 
 mod cases;
 mod check;
+mod one;
+mod project;
 
 use std::path::Path;
 

@@ -106,13 +106,13 @@ fn the_standard_policies_cases_hold_and_cover_rules() {
     check(there.path(), &["test", "."], 0, &[" passed, 0 failed; at most "]);
     // A namespaces component: the rules that no case is about are named.
     let standard = bellwether::policy::standard::STANDARD.iter().find(|of| of.name == "namespaces").unwrap();
-    let one = "[[case]]\nname = \"x\"\nkey = \"fyntrix:scores:RELIANCE.NS:persist\"\nmarket = \"XNSE\"\n\
-               expect = { rule = \"fyntrix:scores:persist\", ttl-policy = \"ttl\", client-ttl = \"cap\" }";
+    let one = "[[case]]\nname = \"x\"\nkey = \"fyntrix:general:quote:RELIANCE.NS\"\nmarket = \"XNSE\"\n\
+               expect = { rule = \"fyntrix:general\", ttl-policy = \"ttl\", client-ttl = \"cap\" }";
     let there = folder(&[("own.wasm", standard.component), ("own.cases.toml", one.as_bytes())]);
     let all = check_json(there.path(), &["test", "own.wasm"], 0);
     let component = &all["components"][0];
     let left = component["rules_without_a_case"].as_array().unwrap();
     assert_eq!(left.len() as u64 + 1, component["rules"].as_u64().unwrap(), "{component}");
-    assert!(!left.contains(&"fyntrix:scores:persist".into()), "{component}");
+    assert!(!left.contains(&"fyntrix:general".into()), "{component}");
     check(there.path(), &["test", "own.wasm"], 0, &["no case is about 9 of 10 rules: fyntrix:context, "]);
 }

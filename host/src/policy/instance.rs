@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use rustc_hash::FxHashMap;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::Store;
 
 use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
 use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
-use super::engine::{Engine, Loaded, STORE_MEMORIES_MAX, STORE_TABLE_ELEMENTS_MAX, STORE_TABLES_MAX, chain};
+use super::bounds::Bounds;
+use super::engine::{Engine, Loaded, chain};
 use super::log::{Line, PolicyLog, clean};
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
@@ -50,7 +51,7 @@ pub(super) struct Instance {
 
 /// What a policy's store holds for the host.
 pub(super) struct State {
-    limits: StoreLimits,
+    limits: Bounds,
     log: PolicyLog,
     /// Who answers questions about other markets.
     market: Option<SharedInstance>,
@@ -87,15 +88,8 @@ impl Instance {
         market: Option<SharedInstance>,
     ) -> anyhow::Result<(Self, Description)> {
         let limits = &engine.limits;
-        let store_limits = StoreLimitsBuilder::new()
-            .memory_size(limits.memory_bytes_max)
-            .table_elements(STORE_TABLE_ELEMENTS_MAX)
-            .instances(32)
-            .tables(STORE_TABLES_MAX as usize)
-            .memories(STORE_MEMORIES_MAX as usize)
-            .build();
         let state = State {
-            limits: store_limits,
+            limits: Bounds::new(limits.memory_bytes_max),
             log: PolicyLog::new(name),
             market,
             host_calls_left: limits.host_calls_max,
@@ -316,6 +310,11 @@ impl Instance {
     /// Instructions of the last decision, one that failed too.
     pub(super) fn fuel_taken(&self) -> u64 {
         self.engine.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// The most memory it has had.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().limits.memory_bytes()
     }
 
     /// The lines it wrote in its last call.

@@ -11,7 +11,8 @@ use super::cases::{self, Case, CaseMarket, Pairs, instant};
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::{Instance, Request};
 use super::log::{Line, one_line};
-use super::{Expiry, MarketError, Role};
+use super::{Asked, Expiry, MarketError, MarketSession, Role};
+use crate::command::Data;
 use crate::namespace::RuleTable;
 
 /// How many cases passed.
@@ -23,6 +24,19 @@ pub struct Trial {
     pub(super) engine: Engine,
     pub(super) name: Arc<str>,
     pub(super) loaded: Loaded,
+}
+
+/// One write, for a ttl policy that is asked by itself.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the contract documents every field of a request")]
+pub struct Write<'a> {
+    pub rule: &'a str,
+    pub namespace: &'a str,
+    pub key: &'a str,
+    pub command: Data,
+    pub value_bytes: u64,
+    pub client_ttl: Option<u64>,
+    pub now: i64,
 }
 
 /// What became of all cases.
@@ -169,6 +183,33 @@ impl Trial {
         Ok(report)
     }
 
+    /// Asks a fresh instance about one write, with the session of a market where `markets`, a market-hours policy,
+    /// is asked for one.
+    ///
+    /// # Errors
+    /// The policy cannot be made, or there is no session to hand it.
+    pub fn ask(&self, settings: &str, write: &Write<'_>, market: Option<(&str, &Self)>) -> anyhow::Result<Asked> {
+        let session = |(name, markets): (&str, &Self)| -> anyhow::Result<_> {
+            Ok((name.to_owned(), markets.instance("{}")?.session_at(name, write.now)?.0))
+        };
+        let market = market.map(session).transpose()?;
+        let mut instance = self.instance(settings)?;
+        let decision = instance.decide(&Request {
+            rule: write.rule,
+            namespace: write.namespace,
+            key: write.key,
+            command: write.command,
+            value_bytes: write.value_bytes,
+            client_ttl: write.client_ttl,
+            now: write.now,
+            market_name: market.as_ref().map(|(name, _)| name.as_str()),
+            market: market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
+        });
+        let lines = instance.log_lines();
+        let policy = self.name.to_string();
+        Ok(Asked { policy, market, unknown_symbol: false, market_cost: None, decision, lines })
+    }
+
     pub(super) fn instance(&self, settings: &str) -> anyhow::Result<Instance> {
         Ok(Instance::new(&self.engine, &self.name, &self.loaded, settings, None)?.0)
     }
@@ -207,21 +248,8 @@ impl Report {
 }
 
 fn decision(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {
-    let question = &case.question;
-    let now = question.now()?;
-    let session = question.session()?;
-    let error = question.market_error(now)?;
-    let request = Request {
-        rule: &question.rule,
-        namespace: &question.namespace,
-        key: &question.key,
-        command: question.data()?,
-        value_bytes: question.value_bytes,
-        client_ttl: question.client_ttl_ms,
-        now,
-        market_name: session.as_ref().map(|(name, _)| *name),
-        market: error.map(Err).or(session.as_ref().map(|(_, session)| Ok(session))),
-    };
+    let session = case.question.session()?;
+    let request = request(case, session.as_ref())?;
     let (decision, cost) = match instance.decide(&request) {
         Err(error) => return Ok((Pairs(vec![("error", one_line(&error))]), instance.fuel_taken())),
         Ok(decided) => decided,
@@ -236,6 +264,24 @@ fn decision(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)
     pairs.extend(decision.valid_until.map(|at| ("valid-until", instant(at))));
     pairs.push(("reason", decision.reason));
     Ok((Pairs(pairs), cost.fuel))
+}
+
+/// What a case asks a ttl policy with.
+pub(super) fn request<'a>(case: &'a Case, session: Option<&'a (&str, MarketSession)>) -> anyhow::Result<Request<'a>> {
+    let question = &case.question;
+    let now = question.now()?;
+    let error = question.market_error(now)?;
+    Ok(Request {
+        rule: &question.rule,
+        namespace: &question.namespace,
+        key: &question.key,
+        command: question.data()?,
+        value_bytes: question.value_bytes,
+        client_ttl: question.client_ttl_ms,
+        now,
+        market_name: session.map(|(name, _)| *name),
+        market: error.map(Err).or(session.map(|(_, session)| Ok(session))),
+    })
 }
 
 fn session(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {

@@ -1,4 +1,4 @@
-//! `bellwether policy build`: cargo, and then the component. What it makes is what the sidecar's own policies are made by.
+//! `bellwether policy build`: cargo, and then the component, made as the sidecar's own policies are.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -155,8 +155,8 @@ fn crate_name(folder: &Path) -> anyhow::Result<&str> {
     let is_name = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(plain);
     ensure!(
         is_name && name.len() <= NAME_BYTES_MAX,
-        "{name:?} is no name of a policy: it begins with a lower-case letter, and has up to {NAME_BYTES_MAX} lower-case \
-         letters, digits, - and _"
+        "{name:?} is no name of a policy: it begins with a lower-case letter, and has up to {NAME_BYTES_MAX} \
+         lower-case letters, digits, - and _"
     );
     ensure!(!TAKEN.contains(&name), "{name:?} is a name that Rust or the SDK has for something else; take another");
     Ok(name)
