@@ -46,6 +46,21 @@ const CLIENT_LINE: &str = "id=0 addr= laddr= fd=8 name= age=0 idle=0 flags=N db=
                            qbuf-free=20448 argv-mem=10 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=22298 \
                            events=r cmd=client|info user=default redir=-1 resp=2";
 
+// === impl ServerFacts ===
+
+impl ServerFacts {
+    /// Whether clients find the same server. Its clock, and what its line says of one connection, may be others.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let names =
+            |line: &str| line.split(' ').map(|field| field.split('=').next().map(str::to_owned)).collect::<Vec<_>>();
+        self.version == other.version
+            && self.databases == other.databases
+            && self.hello == other.hello
+            && names(&self.client_line) == names(&other.client_line)
+            && self.commands == other.commands
+    }
+}
+
 // === impl Control ===
 
 impl<'a> Control<'a> {
@@ -79,6 +94,9 @@ impl<'a> Control<'a> {
         let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
         if major < VERSION_MIN {
             bail!("it is version {version}; bellwether needs 7.0 or later, for PEXPIRE … NX");
+        }
+        if info_field(&info, "redis_mode") == Some("sentinel") {
+            bail!("it is a sentinel; use redis-sentinel://host:port/NAME, where NAME is what it calls the master");
         }
         if info_field(&info, "redis_mode") == Some("cluster") {
             bail!("it is part of a cluster, which bellwether does not speak yet; use a server of its own");

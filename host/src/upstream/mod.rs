@@ -4,11 +4,13 @@ mod commands;
 mod control;
 pub mod embedded;
 mod expect;
+mod holes;
 mod keys;
 mod lane;
 mod lanes;
 mod near_lane;
 mod outbox;
+mod sentinel;
 mod stream;
 
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use bytes::BytesMut;
 
 pub use commands::reported;
 pub use control::{Control, ServerFacts};
-pub use expect::Expect;
+pub use expect::{Expect, Kept};
+pub use holes::{Hole, Missed};
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
 pub use lane::{Lane, Listening};
 pub use lanes::Lanes;
 pub use near_lane::PING_EVERY;
 pub use outbox::{Fate, Outbox};
+pub use sentinel::{Login, SentinelStart, Sentinels};
 pub use stream::Target;
 
 use crate::near::Versions;
