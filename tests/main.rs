@@ -11,6 +11,7 @@
 mod admin;
 mod calendars;
 mod cli;
+mod cluster;
 mod command_table;
 mod drain;
 mod embedded;

@@ -244,7 +244,12 @@ fn sweep(
 /// The files that are taken up as they change.
 fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &Arc<Clients>) -> Vec<Watch> {
     let mut watches = Vec::new();
-    if let Target::Tls { tls, .. } = target {
+    let tls = match target {
+        Target::Tls { tls, .. } => Some(tls),
+        Target::Cluster(cluster) => cluster.tls(),
+        _ => None,
+    };
+    if let Some(tls) = tls {
         let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
         watches.push(Watch { what, paths, take_up: Box::new(move || tls.read_again()) });
     }

@@ -55,7 +55,7 @@ pub struct Client(Arc<ClientParts>);
 struct ClientParts {
     files: ClientFiles,
     name: ServerName<'static>,
-    current: Mutex<Arc<ClientConfig>>,
+    current: Arc<Mutex<Arc<ClientConfig>>>,
 }
 
 /// The door for clients.
@@ -147,7 +147,19 @@ impl Client {
         let Ok(server) = ServerName::try_from(name.to_owned()) else {
             bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name");
         };
-        let current = Mutex::new(files.load()?);
+        let current = Arc::new(Mutex::new(files.load()?));
+        Ok(Self(Arc::new(ClientParts { files, name: server, current })))
+    }
+
+    /// The same for a server of another name; the files are read again for both.
+    ///
+    /// # Errors
+    /// No certificate can be for the name.
+    pub fn named(&self, name: &str) -> anyhow::Result<Self> {
+        let Ok(server) = ServerName::try_from(name.to_owned()) else {
+            bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name");
+        };
+        let (files, current) = (self.0.files.clone(), Arc::clone(&self.0.current));
         Ok(Self(Arc::new(ClientParts { files, name: server, current })))
     }
 

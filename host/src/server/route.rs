@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::{Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
 use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
 use crate::upstream::embedded::EmbeddedStore;
-use crate::upstream::{BackOff, Loss, Route, Target, UpstreamState};
+use crate::upstream::{BackOff, Cluster, ClusterRoute, Loss, Route, Target, UpstreamState};
 
 /// The way to the server, the database of clients that select none, and the password that clients must give.
 ///
@@ -24,6 +24,10 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         }
         Some(Upstream::Redis { address, db, user, password }) => {
             (target(address.clone(), config)?, *db, user.clone(), password.clone())
+        }
+        Some(Upstream::Cluster { seeds, tls, user, password }) => {
+            let target = cluster(seeds, *tls, user.as_ref(), password.as_ref(), config)?;
+            (target, 0, user.clone(), password.clone())
         }
         None => {
             let (host, port) = (config.redis_host.clone(), config.redis_port);
@@ -48,10 +52,7 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
             max: Duration::from_millis(config.upstream_back_off_ms_max),
             seed: u64::from(std::process::id()),
         },
-        loss: match config.on_upstream_lost {
-            LossChoice::Close => Loss::Close,
-            LossChoice::Error => Loss::Error,
-        },
+        loss: loss(config),
         lane_bytes_max: config.lane_bytes_max,
         idle_lanes_max: config.idle_lanes_max,
         state: Arc::new(UpstreamState::default()),
@@ -82,10 +83,7 @@ pub(super) fn door(config: &Config) -> anyhow::Result<Option<Server>> {
 fn target(address: Address, config: &Config) -> anyhow::Result<Target> {
     Ok(match address {
         Address::Tls { host, port } => {
-            let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
-            let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
-            let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
-            let tls = Client::new(files, config.upstream_tls_server_name.as_ref().unwrap_or(&host))?;
+            let tls = encryption(&host, config)?;
             Target::Tls { host, port, tls }
         }
         Address::Tcp { host, port } => {
@@ -97,6 +95,45 @@ fn target(address: Address, config: &Config) -> anyhow::Result<Target> {
             Target::Unix(path)
         }
     })
+}
+
+fn encryption(host: &str, config: &Config) -> anyhow::Result<Client> {
+    let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
+    let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
+    let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
+    Client::new(files, config.upstream_tls_server_name.as_deref().unwrap_or(host))
+}
+
+fn cluster(
+    seeds: &[(String, u16)],
+    tls: bool,
+    user: Option<&String>,
+    password: Option<&Secret>,
+    config: &Config,
+) -> anyhow::Result<Target> {
+    let tls = match seeds.first() {
+        Some((host, _)) if tls => Some((encryption(host, config)?, config.upstream_tls_server_name.is_some())),
+        _ => {
+            nothing_of_tls(config)?;
+            None
+        }
+    };
+    Ok(Target::Cluster(Cluster::new(ClusterRoute {
+        seeds: seeds.to_vec(),
+        tls,
+        user: user.cloned(),
+        password: password.map(|password| password.reveal().to_owned()),
+        connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
+        loss: loss(config),
+        bytes_max: config.lane_bytes_max,
+    })))
+}
+
+fn loss(config: &Config) -> Loss {
+    match config.on_upstream_lost {
+        LossChoice::Close => Loss::Close,
+        LossChoice::Error => Loss::Error,
+    }
 }
 
 /// Who sets one of these wants no plain text on the wire.

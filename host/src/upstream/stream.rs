@@ -1,4 +1,4 @@
-//! The byte stream under a lane: a socket to a server, or a pipe to the embedded store.
+//! The byte stream under a lane: a socket to a server, or a pipe to the embedded store or into a cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
+use super::cluster::Cluster;
 use super::embedded::EmbeddedStore;
 use crate::tls;
 
@@ -36,6 +37,8 @@ pub enum Target {
     Unix(PathBuf),
     /// The store inside this process.
     Embedded(EmbeddedStore),
+    /// Servers that share the keys, and look like one.
+    Cluster(Cluster),
 }
 
 /// An open stream.
@@ -75,6 +78,7 @@ impl Target {
             Self::Tcp { host, port } | Self::Tls { host, port, .. } => Stream::Tcp(connect_tcp(host, *port).await?),
             Self::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
             Self::Embedded(store) => Stream::Pipe(store.connect()),
+            Self::Cluster(cluster) => Stream::Pipe(cluster.connect().await?),
         })
     }
 }
@@ -97,6 +101,7 @@ impl std::fmt::Display for Target {
             Self::Tcp { host, port } | Self::Tls { host, port, .. } => write!(out, "{host}:{port}"),
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
             Self::Embedded(_) => out.write_str("the embedded store"),
+            Self::Cluster(cluster) => cluster.fmt(out),
         }
     }
 }
