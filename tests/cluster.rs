@@ -1,19 +1,23 @@
 //! A cluster behind the sidecar, which looks like one server: real nodes, slots that move, nodes that die.
 
-use crate::harness::{Cluster, Sidecar, conversation};
+mod failover;
+mod moving;
+mod near;
+mod whole;
 
-#[test]
-fn conversations() {
-    let cluster = Cluster::start(3, 0);
-    conversation::check_in_cluster("transcripts", &cluster, &[]);
+use crate::harness::Client;
+
+/// Holds a list of commands, each with the reply it must get.
+fn check(client: &mut Client, lines: &[(&str, &str)]) {
+    for (line, expect) in lines {
+        assert_eq!(client.ask(line), expect.trim_end(), "{line}");
+    }
 }
 
-#[test]
-fn smoke() {
-    let cluster = Cluster::start(3, 0);
-    let sidecar = Sidecar::serve_cluster(&cluster, &[]);
-    let mut client = sidecar.client();
-    for line in ["PING", "SET a 1", "SET b 2", "MGET a b c", "DBSIZE", "DEL a b", "SELECT 1", "CLUSTER INFO"] {
-        eprintln!("{line}: {}", client.ask(line));
-    }
+/// Sends commands at once, and gives their replies.
+fn pipeline(client: &mut Client, lines: &[String]) -> Vec<String> {
+    let bytes: Vec<u8> =
+        lines.iter().flat_map(|line| crate::harness::encoded(&line.split(' ').collect::<Vec<_>>())).collect();
+    client.send(&bytes);
+    lines.iter().map(|_| String::from_utf8_lossy(&client.reply()).trim_end().to_owned()).collect()
 }

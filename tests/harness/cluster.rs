@@ -121,6 +121,17 @@ impl Cluster {
         }
     }
 
+    /// How often nodes have sent somebody to another one.
+    pub fn redirections(&self) -> usize {
+        let of = |node: &Node| {
+            let info = node.client().ask("INFO errorstats");
+            let counts =
+                info.lines().filter(|line| line.starts_with("errorstat_MOVED") || line.starts_with("errorstat_ASK"));
+            counts.map(|line| line.rsplit('=').next().unwrap().trim().parse::<usize>().unwrap()).sum::<usize>()
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
     /// Begins to move a slot: keys that are not there are asked for at the new node.
     pub fn begin_move(&self, slot: usize, from: usize, to: usize) {
         let (from, to) = (&self.nodes[from], &self.nodes[to]);

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, Ending};
-use super::process::poll_until;
+use super::process::PATIENCE;
 use super::transcript::{Part, Reply, Setting, Step, Transcript, What, expanded};
 use super::{Cluster, Redis, Sidecar};
 
@@ -64,7 +64,8 @@ fn check_but(folder: &str, cluster: Option<&Cluster>, left_out: &[&str]) {
         groups.entry(transcript.setting.clone()).or_default().push(transcript);
     }
     assert!(!groups.is_empty(), "{folder} has no transcripts");
-    let failures: Vec<_> = groups.iter().flat_map(|(setting, group)| hold_all(setting, group, &tests, cluster)).collect();
+    let failures: Vec<_> =
+        groups.iter().flat_map(|(setting, group)| hold_all(setting, group, &tests, cluster)).collect();
     assert!(failures.is_empty(), "{} conversations went otherwise:\n\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -130,7 +131,8 @@ fn hold(
             What::Send(_) => sent = talk.send(step),
             What::Learn => talk.learn(step.client),
             What::Close => drop(talk.clients.remove(&step.client)),
-            What::Wait(line) => poll_until(line, || talk.says(line)),
+            What::Wait(line) if talk.waits(line) => {}
+            What::Wait(line) => return Err(failed(&sent, format!("  waited too long for {line}"))),
             What::Ended => match talk.client(step.client).next() {
                 Err(Ending::Closed) => {}
                 other => return Err(failed(&sent, format!("  expected the end\n  got      {other:?}"))),
@@ -173,6 +175,18 @@ fn nothing_more(talk: &mut Talk<'_>) -> Result<(), String> {
 // === impl Talk ===
 
 impl Talk<'_> {
+    /// Waits until the server's INFO has a line. False: for too long.
+    fn waits(&self, line: &str) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.says(line) {
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        false
+    }
+
     /// Whether the server's INFO has a line, or that of any.
     fn says(&self, line: &str) -> bool {
         let has = |mut client: Client| client.ask("INFO").lines().any(|has| has == line);

@@ -113,7 +113,9 @@ fn scanned(frame: &[u8], here: Cursor, next: Option<u16>, out: &mut Vec<u8>) -> 
             write::bulk_number(out, then);
             out.extend_from_slice(keys);
         }
-        None => write::error(out, "ERR bellwether cannot put a node into its cursor, which is too large; scan the node"),
+        None => {
+            write::error(out, "ERR bellwether cannot put a node into its cursor, which is too large; scan the node")
+        }
     }
     Some(())
 }

@@ -13,6 +13,7 @@ mod pub_sub;
 mod redirect;
 mod replies;
 mod router;
+mod said;
 mod scripts;
 mod slot;
 mod topology;
@@ -30,9 +31,9 @@ use rustc_hash::FxHashMap;
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
+use super::Loss;
 use super::control;
 use super::stream::{Stream, Target};
-use super::Loss;
 use crate::command::Table;
 use crate::tls;
 use router::Router;
@@ -217,7 +218,8 @@ impl Cluster {
         let known = self.map();
         let known: Vec<_> = known.masters().map(|(_, address)| address.clone()).collect();
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % known.len().max(1);
-        let seeds = self.route().seeds.iter().map(|(host, port)| NodeAddress { host: host.as_str().into(), port: *port });
+        let seeds =
+            self.route().seeds.iter().map(|(host, port)| NodeAddress { host: host.as_str().into(), port: *port });
         let mut refused = None;
         for address in known.iter().cycle().skip(turn).take(known.len()).cloned().chain(seeds) {
             match self.ask_node(&address).await {

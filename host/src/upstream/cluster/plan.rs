@@ -117,6 +117,8 @@ const OF_CONNECTION: [&str; 8] = [
 
 /// What is about one node, and nobody can say which is meant.
 const OF_ONE_NODE: [&str; 4] = ["shutdown", "replicaof", "slaveof", "failover"];
+const ASK_NO_NODE: &str =
+    "ERR bellwether cannot unblock a client in front of a cluster, where each node numbers its connections by itself";
 const ASK_A_NODE: &str = "ERR bellwether does not pass this on to a cluster, since it is about one node; ask that node";
 
 // === impl Plan ===
@@ -153,7 +155,8 @@ impl Plan {
             return Self { reads, ..Self::new(Way::Masters(merge.clone())) };
         }
         if let Some(about) = OF_CONNECTION.iter().find(|of| **of == name) {
-            let redirects = name == "client|tracking" && command.rest(2).any(|arg| arg.eq_ignore_ascii_case(b"REDIRECT"));
+            let redirects =
+                name == "client|tracking" && command.rest(2).any(|arg| arg.eq_ignore_ascii_case(b"REDIRECT"));
             if redirects {
                 let why = "ERR bellwether cannot redirect invalidations in front of a cluster, where each node numbers \
                            its connections by itself; use RESP3";
@@ -162,6 +165,7 @@ impl Plan {
             return Self::new(Way::Connection(about));
         }
         match name {
+            "client|unblock" => Self::new(Way::Refused(ASK_NO_NODE)),
             "client|unpause" => Self::new(Way::Masters(Merge::First)),
             "scan" => Self { reads: true, ..Self::new(Way::Scan) },
             "client|caching" => Self::new(Way::BeforeNext),

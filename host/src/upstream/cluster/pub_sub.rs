@@ -1,12 +1,13 @@
-//! Subscriptions in a cluster: channels and patterns at one node of the connection, shard channels at the nodes of their
-//! slots. What nodes say unasked is handed on as it comes; only the number of shard channels is made that of all nodes.
+//! Subscriptions in a cluster: channels and patterns at one node of the connection, shard channels at the nodes of
+//! their slots. What nodes say unasked is handed on as it comes; only the number of shard channels is made that of all
+//! nodes.
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::merge::Merge;
 use super::node::Sent;
-use super::plan::{Channels, Plan, Way};
+use super::plan::{self, Channels, Plan, Way};
 use super::redirect::{HOPS_MAX, Job, Redirect};
 use super::router::Router;
 use super::slot::key_slot;
@@ -26,6 +27,9 @@ pub(super) struct Subscriptions {
     /// Shard channels, and where.
     shards: FxHashMap<Bytes, usize>,
 }
+
+/// What a node says when it was emptied, to who keeps what it has read there.
+const ALL_INVALID: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
 
 // === impl Router ===
 
@@ -51,7 +55,8 @@ impl Router {
                 }
             },
             Channels::NoShards if several.is_none() => {
-                let with = (0..self.nodes.len()).filter(|index| self.nodes.get(*index).is_some_and(|node| node.shards > 0));
+                let with =
+                    (0..self.nodes.len()).filter(|index| self.nodes.get(*index).is_some_and(|node| node.shards > 0));
                 let mut at: Vec<_> = with.collect();
                 if at.is_empty() {
                     at.push(self.home());
@@ -106,11 +111,44 @@ impl Router {
         if self.protocol == Protocol::Resp3 {
             return false;
         }
-        // A connection that subscribes may do little else, and the node says so in its own words.
+        // A connection that subscribes may do little else, and the node says so in its own words; not of a command
+        // whose keys are at another node, which it would name first.
         let Some(index) = self.nodes.iter().position(|node| node.channels > 0 || node.shards > 0) else { return false };
+        let row = command.row(&self.table).filter(|row| plan::slots(command, row).next().is_some());
+        if let Some(row) = row {
+            let only = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+            let why = format!("ERR Can't execute '{}': {only}", row.name);
+            self.give_error(&why);
+            return true;
+        }
         let place = self.replies.owe();
         self.send(index, bytes, Sent::Tell(place));
         true
+    }
+
+    /// The confirmations that are among the replies of a transaction.
+    pub(super) fn subscribed_in_transaction(&mut self, index: usize, frame: &[u8]) {
+        for element in reply::elements(frame).unwrap_or_default() {
+            let (Some(PubSub::Confirmation { count, .. }), Some(node)) =
+                (expect::pub_sub(element), self.nodes.get_mut(index))
+            else {
+                continue;
+            };
+            node.channels = count;
+            self.subscriptions.begun = true;
+            // All others are at the same node.
+            self.home = index;
+        }
+    }
+
+    /// Whether it is not known yet if the connection is subscribed, and so what it may do.
+    pub(super) fn may_be_subscribed(&self, plan: &Plan, command: &Command<'_>) -> bool {
+        if !self.subscriptions.begun || self.protocol == Protocol::Resp3 || matches!(plan.way, Way::Subscribe(_)) {
+            return false;
+        }
+        let fence = !self.subscriptions.fence.is_empty() && command.name().eq_ignore_ascii_case(b"PING");
+        let asked = |sent: &Sent| matches!(sent, Sent::Subscribe { .. });
+        !fence && self.nodes.iter().any(|node| node.queue.iter().any(asked))
     }
 
     /// Whether a frame answers no command.
@@ -133,6 +171,13 @@ impl Router {
 
     /// Hands it on.
     pub(super) fn unasked(&mut self, index: usize, frame: &[u8]) {
+        if frame == ALL_INVALID {
+            // Each node says it. Who has been given nothing since need not be told again.
+            if !std::mem::replace(&mut self.all_invalid, true) {
+                self.tell(index, frame);
+            }
+            return;
+        }
         let Some(PubSub::Confirmation { of, count }) = expect::pub_sub(frame) else { return self.tell(index, frame) };
         let elements = reply::elements(frame).unwrap_or_default();
         let channel = elements.get(1).and_then(|channel| reply::text(channel)).unwrap_or_default();

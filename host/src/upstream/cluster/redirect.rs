@@ -197,6 +197,8 @@ impl Router {
             return Some(job);
         }
         self.hold_besides(job.slot);
+        // How long it is tried is bounded by time.
+        job.hops = 0;
         self.retry(job);
         None
     }

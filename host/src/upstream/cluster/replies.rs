@@ -199,8 +199,8 @@ mod tests {
         };
         fill(&mut replies, c, 0, "+c\r\n");
         fill(&mut replies, b, 1, ":1\r\n");
-        replies.tell(Some(c), ">push");
-        replies.tell(None, ">now");
+        replies.tell(Some(c), b">push");
+        replies.tell(None, b">now");
         check(&mut replies, ">now", 13);
         fill(&mut replies, a, 0, "+a\r\n");
         check(&mut replies, "+a\r\n", 13);

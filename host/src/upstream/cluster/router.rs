@@ -45,9 +45,9 @@ pub(super) struct Router {
     /// The node of commands that any may have.
     pub(super) home: usize,
     /// What has been said of the connection, which every node is told.
-    said: Vec<(&'static str, Bytes)>,
+    pub(super) said: Vec<(&'static str, Bytes)>,
     /// What goes to the node of the next command, before it.
-    before_next: Option<Bytes>,
+    pub(super) before_next: Option<Bytes>,
     /// Slots whose next commands wait.
     pub(super) held: FxHashMap<u16, Hold>,
     pub(super) retries: Vec<Retry>,
@@ -59,8 +59,10 @@ pub(super) struct Router {
     pub(super) watching: Option<(u16, usize)>,
     pub(super) subscriptions: Subscriptions,
     pub(super) monitoring: bool,
+    /// The last that was said is that nothing read before is valid.
+    pub(super) all_invalid: bool,
     /// Scripts that have been remembered, by a hash of their text.
-    seen: FxHashSet<u64>,
+    pub(super) seen: FxHashSet<u64>,
     pub(super) look: Interval,
     /// The pipe is to be closed.
     pub(super) ended: bool,
@@ -117,6 +119,7 @@ impl Router {
             watching: None,
             subscriptions: Subscriptions::default(),
             monitoring: false,
+            all_invalid: false,
             seen: FxHashSet::default(),
             look,
             ended: false,
@@ -184,7 +187,8 @@ impl Router {
 
     /// Connects, writes to and reads from a node. True: something has come.
     fn poll_node(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
-        let held_up = self.replies.waiting_bytes() > WAITING_BYTES_MAX || self.replies.ready().len() > WAITING_BYTES_MAX;
+        let held_up =
+            self.replies.waiting_bytes() > WAITING_BYTES_MAX || self.replies.ready().len() > WAITING_BYTES_MAX;
         let first = self.replies.first();
         let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_used()) else { return false };
         let may_read = !held_up || node.queue.iter().any(|sent| sent.place() == Some(first));
@@ -267,6 +271,7 @@ impl Router {
         if let Some(node) = self.nodes.get_mut(index) {
             node.answered = Some(place);
         }
+        self.all_invalid = false;
         self.fill_from_here(place, part, frame);
     }
 
@@ -311,11 +316,9 @@ impl Router {
                 Ok(Scanned::Incomplete) => break,
                 Ok(Scanned::Empty(length)) => inbox.advance(length),
                 Ok(Scanned::Command(length)) => {
-                    let plan = {
-                        let bytes = inbox.get(..length).unwrap_or_default();
-                        Plan::of(&Command { bytes, args: scanner.args() }, &table)
-                    };
-                    if self.must_wait(&plan) {
+                    let command = Command { bytes: inbox.get(..length).unwrap_or_default(), args: scanner.args() };
+                    let plan = Plan::of(&command, &table);
+                    if self.must_wait(&plan, &command) {
                         break;
                     }
                     let bytes = inbox.split_to(length).freeze();
@@ -333,11 +336,11 @@ impl Router {
 
     /// One command.
     fn take(&mut self, plan: Plan, bytes: &Bytes, command: &Command<'_>, table: &Table) {
+        if self.transaction.is_none() && self.take_subscribed(&plan, bytes, command) {
+            return;
+        }
         if self.transaction.is_some() || plan.way == Way::Transaction {
             return self.take_in_transaction(&plan, bytes, command, table);
-        }
-        if self.take_subscribed(&plan, bytes, command) {
-            return;
         }
         let (reads, holds) = (plan.reads, plan.holds == Holds::Slot);
         let before = if plan.way == Way::BeforeNext { None } else { self.before_next.take() };
@@ -365,16 +368,16 @@ impl Router {
             }
             Way::Masters(merge) => {
                 self.script(command);
-                self.to_masters(bytes, merge, reads, None);
+                self.send_to_masters(bytes, merge, reads, None);
             }
             Way::Wait(merge) => {
                 // What a connection waits for is what it has seen: now it has seen all that its node has.
-                let place = self.to_masters(bytes, merge, false, Some(PING));
+                let place = self.send_to_masters(bytes, merge, false, Some(PING));
                 self.waits_for = Some(place);
             }
             Way::Monitor => {
                 self.monitoring = true;
-                self.to_masters(bytes, super::merge::Merge::First, false, None);
+                self.send_to_masters(bytes, super::merge::Merge::First, false, None);
             }
             Way::Connection(about) => self.say(about, bytes),
             Way::BeforeNext => self.say_before_next(bytes, command),
@@ -391,80 +394,8 @@ impl Router {
         self.replies.give(error);
     }
 
-    /// What a script is remembered by, and what is to be done if a node does not know it.
-    fn script(&mut self, command: &Command<'_>) -> Then {
-        let is = |name: &[u8], index: usize| command.arg(index).is_some_and(|arg| arg.eq_ignore_ascii_case(name));
-        let text = match command.arg(1) {
-            Some(text) if is(b"EVAL", 0) || is(b"EVAL_RO", 0) => Some(text),
-            Some(digest) if is(b"EVALSHA", 0) || is(b"EVALSHA_RO", 0) => {
-                return Then::Script(Bytes::copy_from_slice(digest));
-            }
-            _ if is(b"SCRIPT", 0) && is(b"LOAD", 1) => command.arg(2),
-            _ if is(b"SCRIPT", 0) && is(b"FLUSH", 1) => {
-                self.seen.clear();
-                self.cluster.scripts().forget();
-                None
-            }
-            _ => None,
-        };
-        /// A hash of more texts than are remembered is of no use.
-        const SEEN_MAX: usize = 1000;
-        if let Some(text) = text {
-            let hash = std::hash::BuildHasher::hash_one(&rustc_hash::FxBuildHasher, text);
-            if self.seen.len() >= SEEN_MAX {
-                self.seen.clear();
-            }
-            if self.seen.insert(hash) {
-                self.cluster.scripts().remember(text);
-            }
-        }
-        Then::Nothing
-    }
-
-    /// Sends a command about the connection to every node that is spoken to. Others are told when they are.
-    fn say(&mut self, about: &'static str, bytes: &Bytes) {
-        self.home();
-        let used: Vec<_> = (0..self.nodes.len()).filter(|index| self.nodes.get(*index).is_some_and(Node::is_used)).collect();
-        let place = self.replies.owe_parts(super::merge::Merge::First, used.len().max(1));
-        for (part, index) in used.iter().enumerate() {
-            let job = Job::new(bytes.clone(), None, place);
-            self.transmit(*index, Job { part, fixed: true, then: Then::Connection(about), ..job }, false);
-        }
-        match self.said.iter_mut().find(|(of, _)| *of == about) {
-            Some((_, known)) => *known = bytes.clone(),
-            None => self.said.push((about, bytes.clone())),
-        }
-        if used.is_empty() {
-            self.ended = true;
-        }
-    }
-
-    /// CLIENT CACHING: good for the next command, wherever that goes.
-    fn say_before_next(&mut self, bytes: &Bytes, command: &Command<'_>) {
-        let wanted: &[u8] = if command.arg(2).is_some_and(|arg| arg.eq_ignore_ascii_case(b"YES")) { b"OPTIN" } else { b"OPTOUT" };
-        let has = |said: &Bytes| {
-            let upper = said.to_ascii_uppercase();
-            memchr::memmem::find(&upper, wanted).is_some()
-        };
-        if self.tracking().is_some_and(has) {
-            self.before_next = Some(bytes.clone());
-            self.replies.give(&b"+OK\r\n"[..]);
-        } else {
-            // Where it is of no use, a node says so.
-            let place = self.replies.owe();
-            self.dispatch(Job::new(bytes.clone(), None, place));
-        }
-    }
-
-    /// The CLIENT TRACKING that is in force.
-    pub(super) fn tracking(&self) -> Option<&Bytes> {
-        let said = self.said.iter().find(|(about, _)| *about == "client|tracking").map(|(_, bytes)| bytes)?;
-        let upper = said.to_ascii_uppercase();
-        memchr::memmem::find(&upper, b"\r\nON\r\n").map(|_| said)
-    }
-
     /// Sends a command to all masters: the place of its reply.
-    pub(super) fn to_masters(
+    pub(super) fn send_to_masters(
         &mut self,
         bytes: &Bytes,
         merge: super::merge::Merge,

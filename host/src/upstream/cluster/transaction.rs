@@ -2,6 +2,8 @@
 //! kept until EXEC, so that a transaction whose slot has moved is put together anew where it is: none of it ran. Where
 //! keys were watched it cannot be, and EXEC says what it says when a watched key was written.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::node::Sent;
@@ -34,6 +36,8 @@ pub(super) struct Transaction {
     /// Where it is to be put together anew, and whether the node is to be asked for it.
     to: Option<(NodeAddress, bool)>,
     hops: usize,
+    /// It subscribes, or no longer.
+    subscribes: bool,
 }
 
 /// A command that has been queued.
@@ -118,7 +122,13 @@ impl Router {
                 }
                 None => self.replies.give(OK),
             },
-            (_, true) => self.queue(plan, bytes, command, row),
+            (_, true) => match (plan.way.clone(), &mut self.transaction) {
+                (Way::Refused(why), Some(transaction)) => {
+                    transaction.refused = true;
+                    self.give_error(why);
+                }
+                _ => self.queue(plan, bytes, command, row),
+            },
             (_, false) => {
                 let place = self.replies.owe();
                 self.dispatch(Job::new(bytes.clone(), None, place));
@@ -153,6 +163,7 @@ impl Router {
             return self.give_error(CROSS_SLOT);
         }
         transaction.slot = transaction.slot.or(slot);
+        transaction.subscribes |= matches!(plan.way, Way::Subscribe(_));
         if transaction.at.is_none() && row.is_none() {
             // Any node says what is wrong with it.
             transaction.refused = true;
@@ -247,6 +258,21 @@ impl Router {
         }
     }
 
+    /// The node of a transaction cannot be reached: it does not run, and the connection goes on.
+    pub(super) fn transaction_not_sent(&mut self, queue: &VecDeque<Sent>, why: &str) {
+        let Some(transaction) = &mut self.transaction else { return };
+        let exec = transaction.exec;
+        (transaction.at, transaction.refused, transaction.outstanding) = (None, true, 0);
+        if exec.is_some() {
+            self.transaction = None;
+        }
+        for place in queue.iter().filter_map(Sent::place) {
+            let mut error = Vec::new();
+            write::error(&mut error, if Some(place) == exec { ABORTED } else { why });
+            self.fill_from_here(place, 0, error.into());
+        }
+    }
+
     /// The node of a transaction has answered a part of it.
     pub(super) fn answered_in_transaction(&mut self, index: usize, place: Option<u64>, frame: Bytes) {
         let refused = frame.first() == Some(&reply::kind::ERROR);
@@ -292,9 +318,12 @@ impl Router {
         }
         let Some(place) = place else { return };
         transaction.told(place);
-        let failed = transaction.failed;
+        let (failed, subscribes) = (transaction.failed, transaction.subscribes);
         if !runs {
             return self.fill(index, place, 0, frame);
+        }
+        if subscribes {
+            self.subscribed_in_transaction(index, &frame);
         }
         (self.transaction, self.watching) = (None, None);
         let frame = if failed {

@@ -127,10 +127,10 @@ impl Router {
     }
 
     /// Whether a command cannot be taken yet, although others might.
-    pub(super) fn must_wait(&self, plan: &Plan) -> bool {
+    pub(super) fn must_wait(&self, plan: &Plan, command: &Command<'_>) -> bool {
         // A transaction goes its own way, on which it must not overtake what waits.
         let alone = self.transaction.is_some() || plan.way == Way::Transaction;
-        alone && !(self.held.is_empty() && self.retries.is_empty())
+        (alone && !(self.held.is_empty() && self.retries.is_empty())) || self.may_be_subscribed(plan, command)
     }
 
     /// Does what is due.
@@ -227,7 +227,9 @@ impl Router {
         let address = node.address.clone();
         let (queue, written) = node.close();
         tracing::debug!(node = %address, reason, "lost a node");
-        if depends {
+        if !written && self.watching.is_none() && self.transaction.as_ref().is_some_and(|of| of.is_at(index)) {
+            self.transaction_not_sent(&queue, &not_sent(&address, reason));
+        } else if depends {
             // The lane, and the session with it, cannot go on as if that were still there.
             self.ended = true;
             return;
@@ -255,8 +257,7 @@ impl Router {
                     self.settle(job.slot);
                 }
                 crate::upstream::Loss::Error => {
-                    let told =
-                        format!("ERR bellwether lost {address}: {reason}; whether the command ran is not known");
+                    let told = format!("ERR bellwether lost {address}: {reason}; whether the command ran is not known");
                     self.refuse(&job, &told);
                 }
             };
@@ -273,10 +274,7 @@ impl Router {
         };
         match elsewhere {
             Some(to) => self.transmit(to, job, false),
-            None => {
-                let told = format!("CLUSTERDOWN bellwether cannot reach {address}: {reason}; the command was not sent");
-                self.refuse(&job, &told);
-            }
+            None => self.refuse(&job, &not_sent(address, reason)),
         }
     }
 
@@ -285,4 +283,8 @@ impl Router {
         let behind = self.nodes.get(index).and_then(|node| node.answered);
         self.replies.tell(behind, frame);
     }
+}
+
+fn not_sent(address: &NodeAddress, reason: &str) -> String {
+    format!("CLUSTERDOWN bellwether cannot reach {address}: {reason}; the command was not sent")
 }
