@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 pub use values::{
-    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Upstream, Value,
+    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Sentinels, Upstream,
+    Value,
 };
 
 /// One setting, as it is documented.
@@ -121,6 +122,11 @@ settings! {
     /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.
     /// When it is set, the redis_… settings are not used.
     upstream: Option<Upstream> = "";
+    /// Password that the sentinels of a redis-sentinel:// upstream ask for, beside the server's own in the URL. Empty:
+    /// none.
+    sentinel_password: Option<Secret> = "";
+    /// User of the sentinels. Empty: the default user.
+    sentinel_user: Option<String> = "";
     /// Host of the Redis server.
     redis_host: String = "localhost", "REDIS_HOST";
     /// Port of the Redis server.
@@ -417,7 +423,9 @@ mod tests {
             &[],
             &[],
             "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
-             TLS, unix:///path[?db=N], or `embedded`: the scheme is http, not redis, rediss or unix",
+             TLS, unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME[/database], \
+             rediss-sentinel://…, or `embedded`: the scheme is http, not redis, rediss, redis-sentinel, \
+             rediss-sentinel or unix",
         );
     }
 }

@@ -78,6 +78,9 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let clients = Arc::<Clients>::default();
     // From now on: a certificate that is missing may be what the server is waited for.
     let watches = watches(&route.target, door.clone(), &users, &clients);
+    if let Target::Sentinel(sentinels) = &route.target {
+        drop(tokio::spawn(sentinels.clone().follow(route.connect_timeout)));
+    }
     let watched = files::watch(watches, Duration::from_millis(config.files_poll_ms.max(1)))?;
     let (published, current) = watch::channel(reloader.first()?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -167,10 +170,10 @@ impl Crew {
         }
     }
 
-    /// Tells the workers when the server has come back as one that has other commands.
+    /// Tells the workers when the server has come back as another: with other commands, of another version.
     async fn follow(&self, server: Server) {
-        let Server { route, facts, system_clock } = server;
-        let (mut seen, mut commands) = (route.state.interruptions(), Arc::clone(&facts.commands));
+        let Server { route, mut facts, system_clock } = server;
+        let mut seen = route.state.interruptions();
         loop {
             tokio::time::sleep(FOLLOW_LOOK).await;
             let now = route.state.interruptions();
@@ -180,13 +183,17 @@ impl Crew {
             // Not there yet: the next look asks again.
             let Ok(found) = Control::new(&route).facts(facts.db, system_clock).await else { continue };
             seen = now;
-            if found.commands != commands {
-                tracing::info!(version = %found.version, "the server has other commands than before");
-                commands = found.commands;
+            note_skew(&found, Some(&facts));
+            let found = Arc::new(found);
+            if !found.is_like(&facts) {
+                let (version, before) = (&found.version, &facts.version);
+                let other_commands = found.commands != facts.commands;
+                tracing::info!(%version, %before, other_commands, "the server is another");
                 for worker in &self.workers {
-                    worker.order(Order::Commands(Arc::clone(&commands)));
+                    worker.order(Order::Facts(Arc::clone(&found)));
                 }
             }
+            facts = found;
         }
     }
 
@@ -244,12 +251,7 @@ fn sweep(
 /// The files that are taken up as they change.
 fn watches(target: &Target, door: Option<tls::Server>, users: &Users, clients: &Arc<Clients>) -> Vec<Watch> {
     let mut watches = Vec::new();
-    let tls = match target {
-        Target::Tls { tls, .. } => Some(tls),
-        Target::Cluster(cluster) => cluster.tls(),
-        _ => None,
-    };
-    if let Some(tls) = tls {
+    if let Some(tls) = target.tls() {
         let (what, paths, tls) = ("the upstream_tls_… files", tls.paths(), tls.clone());
         watches.push(Watch { what, paths, take_up: Box::new(move || tls.read_again()) });
     }
@@ -274,7 +276,7 @@ async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> S
     loop {
         match Control::new(route).facts(db, system_clock).await {
             Ok(facts) => {
-                note_skew(&facts);
+                note_skew(&facts, None);
                 tracing::info!(server = %route.target, version = %facts.version, "the server answers");
                 return facts;
             }
@@ -287,12 +289,18 @@ async fn wait_for_server(route: &Route, db: u32, system_clock: fn() -> i64) -> S
     }
 }
 
-/// Warns of a server whose clock is far from ours.
-fn note_skew(facts: &ServerFacts) {
+/// Warns of a server whose clock is far from ours, unless it was as far before.
+fn note_skew(facts: &ServerFacts, before: Option<&ServerFacts>) {
     /// A clock further off than this makes instants wrong enough to be told.
     const SKEW_MS_MAX: i64 = 1_000;
     let skew_ms = facts.skew_ms;
+    let before_ms = before.map_or(0, |before| before.skew_ms);
+    if skew_ms.abs_diff(before_ms) <= SKEW_MS_MAX.unsigned_abs() {
+        return;
+    }
     if skew_ms.abs() > SKEW_MS_MAX {
         tracing::warn!(skew_ms, "the server's clock differs from ours; lifetimes that end at an instant do too");
+    } else {
+        tracing::info!(skew_ms, "the server's clock agrees with ours again");
     }
 }

@@ -144,23 +144,18 @@ impl Client {
     /// # Errors
     /// One of them is not what it should be; the message names it and the setting.
     pub fn new(files: ClientFiles, name: &str) -> anyhow::Result<Self> {
-        let Ok(server) = ServerName::try_from(name.to_owned()) else {
-            bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name");
-        };
+        let name = server_name(name)?;
         let current = Arc::new(Mutex::new(files.load()?));
-        Ok(Self(Arc::new(ClientParts { files, name: server, current })))
+        Ok(Self(Arc::new(ClientParts { files, name, current })))
     }
 
-    /// The same for a server of another name; the files are read again for both.
+    /// The same way to a server whose certificate must be for another name.
     ///
     /// # Errors
-    /// No certificate can be for the name.
+    /// No certificate can be for it.
     pub fn named(&self, name: &str) -> anyhow::Result<Self> {
-        let Ok(server) = ServerName::try_from(name.to_owned()) else {
-            bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name");
-        };
         let (files, current) = (self.0.files.clone(), Arc::clone(&self.0.current));
-        Ok(Self(Arc::new(ClientParts { files, name: server, current })))
+        Ok(Self(Arc::new(ClientParts { files, name: server_name(name)?, current })))
     }
 
     /// The files.
@@ -199,6 +194,13 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_tuple("Client").field(&self.0.files).field(&self.0.name).finish()
+    }
+}
+
+fn server_name(name: &str) -> anyhow::Result<ServerName<'static>> {
+    match ServerName::try_from(name.to_owned()) {
+        Ok(server) => Ok(server),
+        Err(_) => bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name"),
     }
 }
 

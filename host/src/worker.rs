@@ -18,7 +18,7 @@ use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Call, Client, Clients, Incoming, Shared};
+use crate::session::{self, Call, Client, Clients, Incoming, Leases, Shared};
 use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
 
@@ -60,8 +60,8 @@ pub enum Order {
     Serve(Incoming, Arc<Client>),
     /// Tell this client what another one has to say.
     Call(u64, Call),
-    /// The server has these commands now.
-    Commands(Arc<Table>),
+    /// This is known of the server now.
+    Facts(Arc<ServerFacts>),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
@@ -111,7 +111,8 @@ impl Worker {
 async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, counted: Arc<AtomicUsize>) {
     let shared = Rc::new(shared(index, setup));
     // So that readiness says whether the server can be reached, and the first client does not wait.
-    drop(shared.lanes.shared(Protocol::Resp2, shared.facts.db));
+    let db = shared.facts.borrow().db;
+    drop(shared.lanes.shared(Protocol::Resp2, db));
     let mut sessions = JoinSet::new();
     let mut look = tokio::time::interval(PING_EVERY);
     loop {
@@ -121,7 +122,10 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                     drop(sessions.spawn_local(session::serve(Rc::clone(&shared), incoming, client)));
                 }
                 Some(Order::Call(id, call)) => session::take_call(&shared, id, call),
-                Some(Order::Commands(table)) => *shared.commands.borrow_mut() = Rc::new(Table::clone(&table)),
+                Some(Order::Facts(facts)) => {
+                    *shared.commands.borrow_mut() = Rc::new(Table::clone(&facts.commands));
+                    *shared.facts.borrow_mut() = facts;
+                }
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
@@ -132,6 +136,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     for outbox in shared.outboxes.borrow().values() {
         outbox.wake();
     }
+    shared.leases.wake();
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
     }
@@ -159,9 +164,10 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         clock,
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,
+        leases: Leases::default(),
         policies: RefCell::new(policies),
         current: RefCell::new(current),
-        facts,
+        facts: RefCell::new(facts),
         commands,
         metrics,
         clients,

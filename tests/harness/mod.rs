@@ -10,6 +10,7 @@ pub mod policies;
 pub mod process;
 mod redis;
 pub mod scripted;
+pub mod sentinel;
 mod sidecar;
 pub mod transcript;
 pub mod wire;

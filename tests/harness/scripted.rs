@@ -1,9 +1,11 @@
 //! A server that says what a test tells it to: for what no installed server does. It answers what the sidecar asks at
-//! its start, OK to everything else, and remembers what it was asked.
+//! its start or what it was told to, OK to everything else, and remembers what it was asked.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellwether::resp::request::{Limits, Scanned, Scanner};
 use serde_json::Value;
@@ -18,8 +20,12 @@ pub struct Scripted {
 struct Shared {
     /// The answer to COMMAND.
     commands: Mutex<Vec<u8>>,
+    /// The answers to commands that begin with these words.
+    answers: Mutex<BTreeMap<String, Vec<u8>>>,
     /// The connection and the words of every command that is not the sidecar's own.
     heard: Mutex<Vec<(usize, String)>>,
+    /// How many seconds its clock is ahead.
+    clock: Mutex<u64>,
     sockets: Mutex<Vec<TcpStream>>,
     ended: Mutex<bool>,
 }
@@ -48,6 +54,16 @@ impl Scripted {
     pub fn restart(&self, commands: &Value) {
         *self.shared.commands.lock().unwrap() = encoded(commands);
         self.end_connections();
+    }
+
+    /// Answers commands that begin with these words so from now on.
+    pub fn answer(&self, words: &str, value: &Value) {
+        self.shared.answers.lock().unwrap().insert(words.to_owned(), encoded(value));
+    }
+
+    /// Its clock is so many seconds ahead from now on.
+    pub fn set_clock(&self, ahead: u64) {
+        *self.shared.clock.lock().unwrap() = ahead;
     }
 
     /// What it was asked since the last time, with the number of the connection.
@@ -91,9 +107,23 @@ fn serve(shared: &Shared, number: usize, mut socket: TcpStream) {
 
 fn answer(shared: &Shared, number: usize, words: String) -> Vec<u8> {
     const INFO: &str = "redis_version:99.0.0\r\nredis_mode:standalone\r\n";
+    let told = shared
+        .answers
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|(begin, _)| words.starts_with(*begin))
+        .map(|(_, told)| told.clone());
+    if let Some(told) = told {
+        return told;
+    }
     match words.split(' ').next().unwrap_or_default() {
         "INFO" => format!("${}\r\n{INFO}\r\n", INFO.len()).into_bytes(),
-        "TIME" => b"*2\r\n$1\r\n0\r\n$1\r\n0\r\n".to_vec(),
+        "TIME" => {
+            let ahead = Duration::from_secs(*shared.clock.lock().unwrap());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + ahead;
+            encoded(&serde_json::json!([now.as_secs().to_string(), now.subsec_micros().to_string()]))
+        }
         "CONFIG" => b"*2\r\n$9\r\ndatabases\r\n$2\r\n16\r\n".to_vec(),
         "COMMAND" => shared.commands.lock().unwrap().clone(),
         "CLIENT" | "HELLO" | "SELECT" => b"+OK\r\n".to_vec(),

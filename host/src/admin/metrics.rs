@@ -28,9 +28,11 @@ type NoLabels = Vec<(String, String)>;
 struct Snapshot {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
+    upstream: String,
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
+    leased: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
     market_horizon_days: Vec<(String, i64)>,
@@ -75,6 +77,12 @@ impl Snapshot {
             ]
         });
         let near = near.collect();
+        let leased = set.rules.rules().iter().filter(|rule| rule.lease_ms.is_some());
+        let leased: HashSet<_> = leased.map(|rule| rule.name.as_str()).collect();
+        let leased = rules.iter().filter(|(rule, _)| leased.contains(rule.as_str())).flat_map(|(rule, counters)| {
+            counters.leased().map(|(result, count)| (rule.clone(), result.label(), count))
+        });
+        let leased = leased.collect();
         let horizons = metrics.horizons().into_iter();
         let market_horizon_days = horizons.map(|(market, at)| (market.into(), days_left(at, now))).collect();
         let decisions = rules.into_iter().flat_map(|(rule, counters)| {
@@ -101,9 +109,11 @@ impl Snapshot {
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
+            upstream: status.target.to_string(),
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
             near,
+            leased,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
             market_horizon_days,
@@ -123,6 +133,9 @@ impl Collector for Snapshot {
             let gauge = ConstGauge::new(*value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let help = "The server that connections are made to";
+        let mut family = encoder.encode_descriptor("upstream", help, None, MetricType::Gauge)?;
+        ConstGauge::new(1_i64).encode(family.encode_family(&[("server", self.upstream.as_str())])?)?;
         let help = "Commands taken from clients";
         let mut family = encoder.encode_descriptor("commands", help, None, MetricType::Counter)?;
         for (kind, count) in &self.commands {
@@ -137,6 +150,11 @@ impl Collector for Snapshot {
         let help = "Reads of keys whose values may be kept in memory, by rule and whether they were";
         let mut family = encoder.encode_descriptor("near_reads", help, None, MetricType::Counter)?;
         for (rule, result, count) in &self.near {
+            ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
+        }
+        let help = "Reads of keys that were not there, by rule with leases and what the client was given";
+        let mut family = encoder.encode_descriptor("leased_reads", help, None, MetricType::Counter)?;
+        for (rule, result, count) in &self.leased {
             ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
         }
         let help = "Keys that were there when a market's sessions changed, by what became of them";

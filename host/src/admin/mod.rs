@@ -23,13 +23,14 @@ use crate::near::Versions;
 use crate::policy::PolicySet;
 use crate::reload::Refusal;
 use crate::session::Clients;
-use crate::upstream::{Route, UpstreamState};
+use crate::upstream::{Route, Target, UpstreamState};
 
 /// What the admin server tells about.
 pub struct Status {
     /// The policies' clock.
     clock: Clock,
     metrics: Arc<Metrics>,
+    target: Target,
     upstream: Arc<UpstreamState>,
     versions: Arc<Versions>,
     current: watch::Receiver<Arc<PolicySet>>,
@@ -52,7 +53,8 @@ impl Status {
     ) -> Arc<Self> {
         let (clients, draining) = (OnceLock::new(), AtomicBool::new(false));
         let (upstream, versions) = (Arc::clone(&route.state), Arc::clone(&route.versions));
-        Arc::new(Self { clock, metrics, upstream, versions, current, last_refusal, clients, draining })
+        let target = route.target.clone();
+        Arc::new(Self { clock, metrics, target, upstream, versions, current, last_refusal, clients, draining })
     }
 
     /// Clients are accepted now.
@@ -76,6 +78,14 @@ impl Status {
             Some("the server is lost")
         } else {
             None
+        }
+    }
+
+    /// Which server it is, where that may change.
+    fn ready(&self) -> String {
+        match &self.target {
+            Target::Sentinel(sentinels) => format!("ready\nupstream {sentinels}\n"),
+            _ => "ready\n".to_owned(),
         }
     }
 
@@ -113,7 +123,7 @@ impl Status {
         match request.uri().path() {
             "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => match self.unready() {
-                None => response(StatusCode::OK, TEXT, "ready\n".into()),
+                None => response(StatusCode::OK, TEXT, self.ready()),
                 Some(reason) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
             },
             "/metrics" => match metrics::text(self) {

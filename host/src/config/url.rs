@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 
-use super::values::{Address, Secret, Upstream};
+use super::values::{Address, Secret, Sentinels, Upstream};
 
 /// Where a server is, and who asks.
 #[derive(Debug, Default)]
@@ -13,8 +13,9 @@ struct Parts {
 }
 
 const PORT_DEFAULT: u16 = 6379;
+const SENTINEL_PORT_DEFAULT: u16 = 26379;
 
-/// Reads `redis://`, `rediss://`, `unix://`, and the same of clusters.
+/// Reads `redis://`, `rediss://`, `unix://`, and the same of sentinels and clusters (`redis-sentinel://` …).
 pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
     let (scheme, rest) = text.split_once("://").context("it has no scheme")?;
     let mut parts = Parts::default();
@@ -29,7 +30,7 @@ pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
             if !db.is_empty() && parts.db.is_none() {
                 parts.db = Some(db.parse().context("the database")?);
             }
-            let (host, port) = host_and_port(place)?;
+            let (host, port) = host_and_port(place, PORT_DEFAULT)?;
             if scheme == "rediss" { Address::Tls { host, port } } else { Address::Tcp { host, port } }
         }
         "unix" => {
@@ -40,7 +41,13 @@ pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
             ensure!(path.starts_with('/'), "the path of the socket is not absolute");
             Address::Unix(path.into())
         }
-        other => bail!("the scheme is {other}, not redis, rediss, unix, redis-cluster or rediss-cluster"),
+        "redis-sentinel" | "rediss-sentinel" => {
+            let rest = parts.login(rest)?;
+            Address::Sentinel(parts.sentinels(rest, scheme.starts_with("rediss"))?)
+        }
+        other => {
+            bail!("the scheme is {other}, not unix, or redis or rediss, or one of these with -sentinel or -cluster")
+        }
     };
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     Ok(Upstream::Redis {
@@ -58,7 +65,7 @@ fn cluster(mut parts: Parts, rest: &str, tls: bool) -> anyhow::Result<Upstream> 
     let (places, db) = rest.split_once('/').unwrap_or((rest, ""));
     let has_one = matches!(db, "" | "0") && parts.db.unwrap_or(0) == 0;
     ensure!(has_one, "a cluster has the database 0 and no other");
-    let seeds = places.split(',').map(host_and_port).collect::<Result<_, _>>()?;
+    let seeds = places.split(',').map(|place| host_and_port(place, PORT_DEFAULT)).collect::<Result<_, _>>()?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let password = given(parts.password).map(Secret::new);
     Ok(Upstream::Cluster { seeds, tls, user: given(parts.user), password })
@@ -96,6 +103,19 @@ impl Parts {
         Ok(rest)
     }
 
+    /// Takes `host:port,host:port/NAME[/database]`.
+    fn sentinels(&mut self, text: &str, tls: bool) -> anyhow::Result<Sentinels> {
+        let rest = self.options(text)?;
+        let (places, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let (name, db) = rest.split_once('/').unwrap_or((rest, ""));
+        if !db.is_empty() && self.db.is_none() {
+            self.db = Some(db.parse().context("the database")?);
+        }
+        ensure!(!name.is_empty(), "it does not say what the sentinels call the master: …host:port/NAME");
+        let places = places.split(',').map(|place| host_and_port(place, SENTINEL_PORT_DEFAULT));
+        Ok(Sentinels { places: places.collect::<Result<_, _>>()?, name: percent_decoded(name)?, tls })
+    }
+
     /// Takes `?db=1&…` off the end.
     fn options<'a>(&mut self, text: &'a str) -> anyhow::Result<&'a str> {
         let Some((rest, options)) = text.split_once('?') else { return Ok(text) };
@@ -113,14 +133,14 @@ impl Parts {
     }
 }
 
-fn host_and_port(place: &str) -> anyhow::Result<(String, u16)> {
+fn host_and_port(place: &str, default: u16) -> anyhow::Result<(String, u16)> {
     // An address of version 6 stands in brackets.
     let (host, port) = match place.strip_prefix('[').and_then(|place| place.split_once(']')) {
         Some((host, port)) => (host, port.strip_prefix(':')),
         None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
     };
     ensure!(!host.is_empty(), "it names no host");
-    Ok((host.to_owned(), port.map_or(Ok(PORT_DEFAULT), str::parse).context("the port")?))
+    Ok((host.to_owned(), port.map_or(Ok(default), str::parse).context("the port")?))
 }
 
 fn percent_decoded(text: &str) -> anyhow::Result<String> {
@@ -142,7 +162,7 @@ fn percent_decoded(text: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Secret, Upstream, read, without_password};
+    use super::{Address, Secret, Sentinels, Upstream, read, without_password};
 
     /// What a URL means.
     fn check(text: &str, address: Address, db: u32, user: Option<&str>, password: Option<&str>) {
@@ -184,10 +204,27 @@ mod tests {
     }
 
     #[test]
+    fn sentinels() {
+        let address = |places: &[(&str, u16)], tls| {
+            let places = places.iter().map(|(host, port)| ((*host).into(), *port)).collect();
+            Address::Sentinel(Sentinels { places, name: "m1".into(), tls })
+        };
+        check("redis-sentinel://a/m1", address(&[("a", 26379)], false), 0, None, None);
+        let three = address(&[("a", 1), ("::1", 2), ("c", 26379)], true);
+        check("rediss-sentinel://u:p@a:1,[::1]:2,c/m1/3", three.clone(), 3, Some("u"), Some("p"));
+        check("rediss-sentinel://:p@a:1,[::1]:2,c/m1?db=3", three, 3, None, Some("p"));
+    }
+
+    #[test]
     fn mistakes() {
         let check = |text: &str, expect: &str| assert_eq!(format!("{:#}", read(text).unwrap_err()), expect, "{text}");
         check("a:1", "it has no scheme");
-        check("http://x", "the scheme is http, not redis, rediss, unix, redis-cluster or rediss-cluster");
+        let schemes = "the scheme is http, not unix, or redis or rediss, or one of these with -sentinel or -cluster";
+        check("http://x", schemes);
+        let nameless = "it does not say what the sentinels call the master: …host:port/NAME";
+        check("redis-sentinel://a:1", nameless);
+        check("redis-sentinel://a:1//3", nameless);
+        check("redis-sentinel://a:1,/m", "it names no host");
         check("redis://", "it names no host");
         check("redis-cluster://a,", "it names no host");
         check("redis-cluster://a/1", "a cluster has the database 0 and no other");
@@ -208,6 +245,7 @@ mod tests {
         check("unix://u:secret@/a?db=1", "unix://u:(not shown)@/a?db=1");
         check("redis-cluster://u:secret@a:1,b:2", "redis-cluster://u:(not shown)@a:1,b:2");
         check("redis://a:1", "redis://a:1");
+        check("redis-sentinel://u:secret@a:1,b:2/m/3", "redis-sentinel://u:(not shown)@a:1,b:2/m/3");
         check("embedded", "embedded");
     }
 }

@@ -69,6 +69,19 @@ pub enum Address {
     },
     /// On a socket in the file system.
     Unix(PathBuf),
+    /// Where sentinels say.
+    Sentinel(Sentinels),
+}
+
+/// Sentinels, and the name under which they know a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Host and port of each.
+    pub places: Vec<(String, u16)>,
+    /// What they call the master.
+    pub name: String,
+    /// Whether they and the servers speak TLS.
+    pub tls: bool,
 }
 
 /// Who may use a file: the nine permission bits.
@@ -245,8 +258,9 @@ impl Value for ClockOffset {
 
 impl Value for Option<Upstream> {
     const TAKES: &'static str = "redis://[user[:password]@]host[:port][/database], rediss://… for TLS, \
-                                 unix:///path[?db=N], redis-cluster://[user[:password]@]host:port[,host:port…], \
-                                 rediss-cluster://…, or `embedded`";
+                                 unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME\
+                                 [/database], redis-cluster://[user[:password]@]host:port[,host:port…], the same \
+                                 with rediss, or `embedded`";
 
     fn read(text: &str) -> anyhow::Result<Self> {
         match text {

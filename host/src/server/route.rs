@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::clock::Clock;
-use crate::config::{Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
+use crate::config::{self, Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
 use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
 use crate::upstream::embedded::EmbeddedStore;
-use crate::upstream::{BackOff, Cluster, ClusterRoute, Loss, Route, Target, UpstreamState};
+use crate::upstream::{
+    BackOff, Cluster, ClusterRoute, Login, Loss, Route, SentinelStart, Sentinels, Target, UpstreamState,
+};
 
 /// The way to the server, the database of clients that select none, and the password that clients must give.
 ///
@@ -23,20 +25,25 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
             (Target::Embedded(store), 0, None, None)
         }
         Some(Upstream::Redis { address, db, user, password }) => {
-            (target(address.clone(), config)?, *db, user.clone(), password.clone())
+            let login = Login { user: user.clone(), password: password.as_ref().map(text) };
+            (target(address.clone(), login, config)?, *db, user.clone(), password.clone())
         }
         Some(Upstream::Cluster { seeds, tls, user, password }) => {
-            let target = cluster(seeds, *tls, user.as_ref(), password.as_ref(), config)?;
-            (target, 0, user.clone(), password.clone())
+            let login = Login { user: user.clone(), password: password.as_ref().map(text) };
+            (cluster(seeds, *tls, login, config)?, 0, user.clone(), password.clone())
         }
         None => {
             let (host, port) = (config.redis_host.clone(), config.redis_port);
             let address = if config.redis_tls { Address::Tls { host, port } } else { Address::Tcp { host, port } };
-            (target(address, config)?, config.redis_db, config.redis_user.clone(), config.redis_password.clone())
+            (
+                target(address, Login::default(), config)?,
+                config.redis_db,
+                config.redis_user.clone(),
+                config.redis_password.clone(),
+            )
         }
     };
-    let text = |secret: Secret| secret.reveal().to_owned();
-    let password = password.map(text);
+    let password = password.as_ref().map(text);
     let client_password = match &config.client_password {
         None => password.clone(),
         Some(own) if own.reveal() == "none" => None,
@@ -47,11 +54,7 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         user,
         password,
         connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
-        back_off: BackOff {
-            first: Duration::from_millis(config.upstream_back_off_ms_first),
-            max: Duration::from_millis(config.upstream_back_off_ms_max),
-            seed: u64::from(std::process::id()),
-        },
+        back_off: back_off(config),
         loss: loss(config),
         lane_bytes_max: config.lane_bytes_max,
         idle_lanes_max: config.idle_lanes_max,
@@ -80,10 +83,56 @@ pub(super) fn door(config: &Config) -> anyhow::Result<Option<Server>> {
     }
 }
 
-fn target(address: Address, config: &Config) -> anyhow::Result<Target> {
+fn back_off(config: &Config) -> BackOff {
+    BackOff {
+        first: Duration::from_millis(config.upstream_back_off_ms_first),
+        max: Duration::from_millis(config.upstream_back_off_ms_max),
+        seed: u64::from(std::process::id()),
+    }
+}
+
+fn text(secret: &Secret) -> String {
+    secret.reveal().to_owned()
+}
+
+/// Whatever server the sentinels call the master, which lets us in as `server` says.
+fn sentinel_target(sentinels: config::Sentinels, server: Login, config: &Config) -> anyhow::Result<Target> {
+    let config::Sentinels { places, name, tls } = sentinels;
+    let tls = if tls {
+        let first = places.first().map_or("", |(host, _)| host);
+        Some((client(first, config)?, config.upstream_tls_server_name.is_none()))
+    } else {
+        nothing_of_tls(config)?;
+        None
+    };
+    let sentinel = Login { user: config.sentinel_user.clone(), password: config.sentinel_password.as_ref().map(text) };
+    Ok(Target::Sentinel(Sentinels::new(SentinelStart {
+        places,
+        name,
+        sentinel,
+        server,
+        tls,
+        back_off: back_off(config),
+    })))
+}
+
+/// What a way to `host` that is encrypted is encrypted with.
+fn client(host: &str, config: &Config) -> anyhow::Result<Client> {
+    let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
+    let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
+    let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
+    Client::new(files, config.upstream_tls_server_name.as_deref().unwrap_or(host))
+}
+
+/// Where the server is. `login` is what a server that sentinels name is asked with whether it is the master.
+fn target(address: Address, login: Login, config: &Config) -> anyhow::Result<Target> {
+    if !matches!(address, Address::Sentinel(_)) {
+        nothing_of_sentinels(config)?;
+    }
     Ok(match address {
+        Address::Sentinel(sentinels) => sentinel_target(sentinels, login, config)?,
         Address::Tls { host, port } => {
-            let tls = encryption(&host, config)?;
+            let tls = client(&host, config)?;
             Target::Tls { host, port, tls }
         }
         Address::Tcp { host, port } => {
@@ -97,22 +146,10 @@ fn target(address: Address, config: &Config) -> anyhow::Result<Target> {
     })
 }
 
-fn encryption(host: &str, config: &Config) -> anyhow::Result<Client> {
-    let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
-    let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
-    let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
-    Client::new(files, config.upstream_tls_server_name.as_deref().unwrap_or(host))
-}
-
-fn cluster(
-    seeds: &[(String, u16)],
-    tls: bool,
-    user: Option<&String>,
-    password: Option<&Secret>,
-    config: &Config,
-) -> anyhow::Result<Target> {
+fn cluster(seeds: &[(String, u16)], tls: bool, login: Login, config: &Config) -> anyhow::Result<Target> {
+    nothing_of_sentinels(config)?;
     let tls = match seeds.first() {
-        Some((host, _)) if tls => Some((encryption(host, config)?, config.upstream_tls_server_name.is_some())),
+        Some((host, _)) if tls => Some((client(host, config)?, config.upstream_tls_server_name.is_none())),
         _ => {
             nothing_of_tls(config)?;
             None
@@ -121,8 +158,7 @@ fn cluster(
     Ok(Target::Cluster(Cluster::new(ClusterRoute {
         seeds: seeds.to_vec(),
         tls,
-        user: user.cloned(),
-        password: password.map(|password| password.reveal().to_owned()),
+        login,
         connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
         loss: loss(config),
         bytes_max: config.lane_bytes_max,
@@ -133,6 +169,17 @@ fn loss(config: &Config) -> Loss {
     match config.on_upstream_lost {
         LossChoice::Close => Loss::Close,
         LossChoice::Error => Loss::Error,
+    }
+}
+
+/// A password that is given to nobody is one that was meant for somebody.
+fn nothing_of_sentinels(config: &Config) -> anyhow::Result<()> {
+    match (&config.sentinel_password, &config.sentinel_user) {
+        (None, None) => Ok(()),
+        (password, _) => {
+            let name = if password.is_some() { "sentinel_password" } else { "sentinel_user" };
+            bail!("{name} is set, and no sentinels are; use upstream = \"redis-sentinel://host:port/NAME\"")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! CLIENT: about the sidecar's own clients, whose numbers and addresses are not those of the connections behind it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clients::{ClientKind, Filter, Standing};
@@ -63,7 +64,7 @@ impl Session {
             }
             "client|info" => {
                 self.publish();
-                let line = self.client.line(self.shared.clock.now(), &self.shared.facts.client_line);
+                let line = self.client.line(self.shared.clock.now(), &self.shared.facts.borrow().client_line);
                 self.answer(|out, protocol| write::verbatim(out, protocol, &line));
             }
             "client|list" => return self.client_list(command),
@@ -138,7 +139,7 @@ impl Session {
     fn is_younger(&self, command: &Command<'_>, word: &str, count: usize) -> bool {
         command.args.len() == count
             && command.arg(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
-            && self.shared.facts.client_line.contains(" lib-name=")
+            && self.shared.facts.borrow().client_line.contains(" lib-name=")
     }
 
     fn client_other(&mut self, command: &Command<'_>) -> Flow {
@@ -191,8 +192,8 @@ impl Session {
         let skips = command.rest(2).any(|arg| arg.eq_ignore_ascii_case(b"SKIPME"));
         let filter = filter(command, skips.then_some(self.client.id));
         self.publish();
-        let (now, pattern) = (self.shared.clock.now(), &self.shared.facts.client_line);
-        let lines = filter.map(|filter| self.shared.clients.lines(now, pattern, &filter));
+        let (now, facts) = (self.shared.clock.now(), Arc::clone(&self.shared.facts.borrow()));
+        let lines = filter.map(|filter| self.shared.clients.lines(now, &facts.client_line, &filter));
         self.answer(|out, protocol| match lines {
             Ok(lines) => write::verbatim(out, protocol, &lines),
             Err(error) => write::error(out, &error),

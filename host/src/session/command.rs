@@ -1,13 +1,15 @@
 //! What becomes of one command: which part of the session takes it, and how it is passed on or answered.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::{Flow, Muted, Session, Waiting, connection};
 use crate::command::{Command, Kind, Row, Table};
+use crate::config::LossChoice;
 use crate::near::Touched;
 use crate::proxy::near::touched;
 use crate::resp::write;
-use crate::upstream::{Expect, Lane};
+use crate::upstream::{Expect, Lane, Loss};
 
 /// What is still taken while a script runs for too long.
 const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
@@ -73,8 +75,26 @@ impl Session {
                 self.pass(&lane, command, touched(command, row));
                 Flow::Taken
             }
+            Kind::Read => self.read(command, row, now),
             kind => self.data(command, row, kind, now),
         }
+    }
+
+    /// A command that only reads: nothing is decided about it but whether it is let through.
+    fn read(&mut self, command: &Command<'_>, row: &Row, now: i64) -> Flow {
+        let refusal = self.shared.policies.borrow().access(command, row);
+        if refusal.is_none() && self.answered_near(command, row, now) {
+            return Flow::Taken;
+        }
+        let Some(lane) = self.lane_for(command) else { return Flow::Wait };
+        if let Some(refusal) = refusal {
+            self.refuse(&refusal);
+            return Flow::Taken;
+        }
+        let look = if self.is_muted() { None } else { self.look(command, row, &lane, now) };
+        let expect = look.map_or_else(|| self.wanted(), Expect::Look);
+        self.send(&lane, command, expect, Touched::Nothing);
+        Flow::Taken
     }
 
     /// A command with keys, or about the server.
@@ -84,13 +104,14 @@ impl Session {
             Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
             _ => false,
         };
-        if kind == Kind::Read && self.answered_near(command, row, now) {
-            return Flow::Taken;
-        }
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         // A script may run for long, and the server then answers other connections that it is busy.
         let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
-        if kind == Kind::Wait && !self.held.in_transaction() {
+        let waits = kind == Kind::Wait && !self.held.in_transaction();
+        if waits && self.outbox.owed() == 0 && !self.is_muted() && self.outbox.tell_lost_writes(self.loss()) {
+            return Flow::Taken;
+        }
+        if waits {
             // What WAIT waits for is what its own connection has seen. This one has seen nothing yet; now it has seen
             // all that the server has.
             lane.send(&self.outbox, Expect::Swallow, |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
@@ -100,13 +121,25 @@ impl Session {
         }
         self.held.blocking |= blocks;
         let mut plan = self.shared.policies.borrow_mut().decide(command, row, now);
+        if waits {
+            plan.expect = Expect::Waited(self.loss());
+        }
         if self.is_muted() {
             plan.expect = Expect::Swallow;
+        } else if let Some(look) = self.look(command, row, &lane, now) {
+            plan.expect = Expect::Look(look);
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();
         }
         Flow::Taken
+    }
+
+    fn loss(&self) -> Loss {
+        match self.shared.config.on_upstream_lost {
+            LossChoice::Close => Loss::Close,
+            LossChoice::Error => Loss::Error,
+        }
     }
 
     /// A command that passes as it is and changes nothing.
@@ -115,16 +148,24 @@ impl Session {
     }
 
     fn pass_on(&mut self, command: &Command<'_>, touched: Touched) -> Flow {
-        let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
-        let Some(lane) = self.lane(large) else { return Flow::Wait };
+        let Some(lane) = self.lane_for(command) else { return Flow::Wait };
         self.pass(&lane, command, touched);
         Flow::Taken
     }
 
-    pub(super) fn pass(&mut self, lane: &Lane, command: &Command<'_>, mut touched: Touched) {
+    /// The lane for a command that holds nothing at the server.
+    fn lane_for(&mut self, command: &Command<'_>) -> Option<Rc<Lane>> {
+        self.lane(command.bytes.len() > self.shared.config.shared_command_bytes_max)
+    }
+
+    pub(super) fn pass(&mut self, lane: &Lane, command: &Command<'_>, touched: Touched) {
+        self.send(lane, command, self.wanted(), touched);
+    }
+
+    fn send(&mut self, lane: &Lane, command: &Command<'_>, expect: Expect, mut touched: Touched) {
         if let Some(queued) = self.held.queued() {
             queued.push(Expect::Forward, std::mem::take(&mut touched));
         }
-        lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
+        lane.send_write(&self.outbox, expect, touched, |out| out.extend_from_slice(command.bytes));
     }
 }

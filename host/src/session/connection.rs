@@ -1,6 +1,7 @@
 //! Commands about the connection itself: answered here, since the connections behind the sidecar are not the client's.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::transaction::Own;
 use super::{Client, Flow, Muted, Session, Shared};
@@ -196,7 +197,7 @@ impl Session {
                 return Flow::Taken;
             }
         }
-        let (id, facts) = (self.client.id, self.shared.facts.clone());
+        let (id, facts) = (self.client.id, Arc::clone(&self.shared.facts.borrow()));
         self.answer(|out, protocol| {
             write::map(out, protocol, 7);
             let mut text = |name: &str, value: &str| {
@@ -280,7 +281,7 @@ impl Session {
                 self.answer(|out, _| write::error(out, "ERR value is not an integer or out of range"));
                 return Flow::Taken;
             }
-            Some(number) => u32::try_from(number).ok().filter(|db| *db < self.shared.facts.databases),
+            Some(number) => u32::try_from(number).ok().filter(|db| *db < self.shared.facts.borrow().databases),
         };
         let Some(db) = db else {
             self.answer(|out, _| write::error(out, "ERR DB index is out of range"));
@@ -304,7 +305,7 @@ impl Session {
         }
         self.give_up_held();
         self.protocol = Protocol::Resp2;
-        self.db = self.shared.facts.db;
+        self.db = self.shared.facts.borrow().db;
         self.authenticated = greeted(&self.shared, &self.client);
         self.muted = Muted::No;
         (self.stays, self.untouching) = (false, false);

@@ -7,6 +7,7 @@ mod clients;
 mod command;
 mod connection;
 mod held;
+mod lease;
 mod near;
 mod socket;
 mod transaction;
@@ -30,6 +31,7 @@ pub use client::take_call;
 use clients::Standing;
 pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
+pub use lease::Leases;
 pub use socket::Incoming;
 use socket::Socket;
 
@@ -59,12 +61,14 @@ pub struct Shared {
     pub lanes: Lanes,
     /// What the worker keeps of hot keys.
     pub near: Rc<RefCell<Near>>,
+    /// Keys that clients wait for.
+    pub leases: Leases,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
     /// The policy set in force.
     pub current: RefCell<watch::Receiver<Arc<PolicySet>>>,
     /// What is known of the server.
-    pub facts: Arc<ServerFacts>,
+    pub facts: RefCell<Arc<ServerFacts>>,
     /// The server's commands: the worker's own copy.
     pub commands: RefCell<Rc<Table>>,
     /// The process's counters.
@@ -196,13 +200,14 @@ impl Session {
     fn new(shared: Rc<Shared>, socket: Socket, outbox: Rc<Outbox>, client: Arc<Client>) -> Self {
         let config = &shared.config;
         let idle = Self::idle(config).map(|time| Box::pin(tokio::time::sleep(time)));
+        let db = shared.facts.borrow().db;
         Self {
             socket,
             inbox: BytesMut::new(),
             scanner: Scanner::new(limits(config)),
             outbox,
             protocol: Protocol::Resp2,
-            db: shared.facts.db,
+            db,
             authenticated: connection::greeted(&shared, &client),
             client,
             muted: Muted::No,
@@ -227,6 +232,12 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.outbox.register(cx.waker());
+            if self.outbox.has_missed() {
+                self.look_again();
+            }
+            if self.closing || self.ended {
+                self.outbox.leave();
+            }
             if !self.closing {
                 self.take_commands();
             }
@@ -236,8 +247,9 @@ impl Session {
             if gone || (written.is_ready() && self.is_over()) {
                 return Poll::Ready(());
             }
-            // More can be taken now that the client has read.
-            if written == Poll::Ready(true) && !self.closing && self.held.waiting == Some(Waiting::Client) {
+            // More can be taken now that the client has read; not while most of it stands behind a reply to come.
+            let has_read = written == Poll::Ready(true) && self.outbox.len() <= OUTPUT_HELD_BYTES;
+            if has_read && !self.closing && self.held.waiting == Some(Waiting::Client) {
                 continue;
             }
             match self.poll_read(cx) {

@@ -9,7 +9,7 @@ use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 use super::stream::Stream;
-use super::{Route, Target, reported};
+use super::{Login, Route, Target, reported};
 use crate::command::Table;
 
 /// What is known of the server.
@@ -47,6 +47,21 @@ const CLIENT_LINE: &str = "id=0 addr= laddr= fd=8 name= age=0 idle=0 flags=N db=
                            qbuf-free=20448 argv-mem=10 multi-mem=0 rbs=1024 rbp=0 obl=0 oll=0 omem=0 tot-mem=22298 \
                            events=r cmd=client|info user=default redir=-1 resp=2";
 
+// === impl ServerFacts ===
+
+impl ServerFacts {
+    /// Whether clients find the same server. Its clock, and what its line says of one connection, may be others.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let names =
+            |line: &str| line.split(' ').map(|field| field.split('=').next().map(str::to_owned)).collect::<Vec<_>>();
+        self.version == other.version
+            && self.databases == other.databases
+            && self.hello == other.hello
+            && names(&self.client_line) == names(&other.client_line)
+            && self.commands == other.commands
+    }
+}
+
 // === impl Control ===
 
 impl<'a> Control<'a> {
@@ -81,11 +96,14 @@ impl<'a> Control<'a> {
         if major < VERSION_MIN {
             bail!("it is version {version}; bellwether needs 7.0 or later, for PEXPIRE … NX");
         }
+        if info_field(&info, "redis_mode") == Some("sentinel") {
+            bail!("it is a sentinel; use redis-sentinel://host:port/NAME, where NAME is what it calls the master");
+        }
         let cluster = if let Target::Cluster(cluster) = &self.route.target { Some(cluster) } else { None };
         match (info_field(&info, "redis_mode"), cluster) {
-            (Some("cluster"), None) => bail!("it is part of a cluster; name it as redis-cluster://HOST:PORT"),
+            (Some("cluster"), None) => bail!("it is part of a cluster; use redis-cluster://host:port"),
             (Some("cluster"), Some(_)) | (_, None) => {}
-            (_, Some(_)) => bail!("it is no cluster; name it as redis://HOST:PORT"),
+            (_, Some(_)) => bail!("it is no cluster; use redis://host:port"),
         }
         let before = now();
         let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut server).await.context("TIME")?;
@@ -136,7 +154,8 @@ pub(super) async fn connect(
     config: AsyncConnectionConfig,
 ) -> anyhow::Result<MultiplexedConnection> {
     let stream = route.target.connect(route.connect_timeout).await.context("cannot connect")?;
-    let settings = login(route.user.as_ref(), route.password.as_ref()).set_db(i64::from(db));
+    let who = Login { user: route.user.clone(), password: route.password.clone() };
+    let settings = login(&who).set_db(i64::from(db));
     over(stream, &settings, route.connect_timeout + OPENING_MAX, config).await
 }
 
@@ -156,12 +175,12 @@ pub(super) async fn over(
 }
 
 /// How the `redis` crate logs in.
-pub(super) fn login(user: Option<&String>, password: Option<&String>) -> redis::RedisConnectionInfo {
+pub(super) fn login(who: &Login) -> redis::RedisConnectionInfo {
     let mut settings = redis::RedisConnectionInfo::default();
-    if let Some(user) = user {
+    if let Some(user) = &who.user {
         settings = settings.set_username(user);
     }
-    if let Some(password) = password {
+    if let Some(password) = &who.password {
         settings = settings.set_password(password);
     }
     settings

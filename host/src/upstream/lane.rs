@@ -2,6 +2,7 @@
 //! split and handed to whoever is next in the queue. Replies are not parsed.
 
 mod connection;
+mod life;
 mod silence;
 
 use std::cell::{Cell, RefCell};
@@ -13,9 +14,12 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 
+pub(super) use life::Life;
+
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::{Loss, Route, near_lane};
+use crate::lease::Look;
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
 use crate::resp::{Protocol, write};
@@ -51,6 +55,8 @@ struct Shared {
     full: Cell<bool>,
     /// A command that may wait at the server has been sent.
     waits: Cell<bool>,
+    /// The connection, or the one that is being made.
+    life: RefCell<Rc<Life>>,
     /// The connection was found dead.
     dead: Cell<bool>,
     /// How many were, when it was opened.
@@ -61,13 +67,15 @@ struct Shared {
     ended: Cell<bool>,
 }
 
-/// A reply that is owed.
+/// A reply that is owed, or several that are the same to us.
 #[derive(Debug)]
 struct Entry {
     outbox: Rc<Outbox>,
     expect: Expect,
     /// What the command may have changed.
     touched: Touched,
+    /// How many replies, of which more than one only where they are handed on and nothing is touched.
+    count: usize,
 }
 
 /// What a pinned lane listens to.
@@ -120,6 +128,7 @@ impl Lane {
             heard: Cell::new(0),
             full: Cell::new(false),
             waits: Cell::new(false),
+            life: RefCell::new(Rc::new(Life::new())),
             dead: Cell::new(false),
             deaths: route.state.deaths(),
             released: Cell::new(false),
@@ -142,8 +151,11 @@ impl Lane {
             return;
         }
         outbox.owe(1);
+        if touched != Touched::Nothing {
+            outbox.writes_on(&self.shared.life.borrow());
+        }
         self.shared.versions.bump(&touched);
-        self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect, touched });
+        self.shared.owe(outbox, expect, touched);
         self.send_unanswered(fill);
     }
 
@@ -160,12 +172,11 @@ impl Lane {
 
     /// Gives a session a reply that is not the server's, behind all that it is owed.
     pub fn answer(&self, outbox: &Rc<Outbox>, reply: &[u8]) {
-        if outbox.owed() == 0 {
+        if outbox.owed_by_lane() == 0 {
             outbox.push(reply);
         } else {
             outbox.owe(1);
-            let (outbox, expect) = (Rc::clone(outbox), Expect::Local(reply.into()));
-            self.shared.queue.borrow_mut().push_back(Entry { outbox, expect, touched: Touched::Nothing });
+            self.shared.owe(outbox, Expect::Local(reply.into()), Touched::Nothing);
         }
     }
 
@@ -204,6 +215,11 @@ impl Lane {
         self.shared.deaths != route.state.deaths()
     }
 
+    /// The versions of keys, which its writes count up.
+    pub fn versions(&self) -> &Arc<Versions> {
+        &self.shared.versions
+    }
+
     /// The number that the server has given the connection, on a pinned lane. 0: not told yet.
     pub fn number(&self) -> &Arc<AtomicU64> {
         &self.shared.number
@@ -228,6 +244,15 @@ impl Drop for Lane {
     }
 }
 
+// === impl Entry ===
+
+impl Entry {
+    /// Replies that are handed on to this session, of commands that touch nothing.
+    fn is_plain_of(&self, outbox: &Rc<Outbox>) -> bool {
+        matches!((&self.expect, &self.touched), (Expect::Forward, Touched::Nothing)) && Rc::ptr_eq(&self.outbox, outbox)
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -241,11 +266,29 @@ impl Shared {
         }
     }
 
+    /// One more reply is owed.
+    fn owe(&self, outbox: &Rc<Outbox>, expect: Expect, touched: Touched) {
+        let mut queue = self.queue.borrow_mut();
+        match queue.back_mut() {
+            Some(last)
+                if matches!((&expect, &touched), (Expect::Forward, Touched::Nothing)) && last.is_plain_of(outbox) =>
+            {
+                last.count += 1;
+            }
+            _ => queue.push_back(Entry { outbox: Rc::clone(outbox), expect, touched, count: 1 }),
+        }
+    }
+
     /// Hands on the whole replies at the front of `bytes`.
     fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
+        // Others may have been answered by another server by now: what this one says is from before that.
+        let over = self.life.borrow().over();
+        if let Some(reason) = over {
+            return Err(reason);
+        }
         let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
-        let mut run: Option<(Rc<Outbox>, usize, usize)> = None;
+        let mut run = None;
         loop {
             let rest = bytes.get(from..).unwrap_or_default();
             let Some(length) = splitter.split(rest).map_err(|error| error.to_string())? else { break };
@@ -257,18 +300,28 @@ impl Shared {
                 from = end;
                 continue;
             }
-            let entry = self.queue.borrow_mut().pop_front();
+            let mut queue = self.queue.borrow_mut();
+            if let Some(front) = queue.front_mut().filter(|front| front.count > 1) {
+                front.count -= 1;
+                extend(&mut run, &front.outbox, bytes, from);
+                from = end;
+                continue;
+            }
+            let entry = queue.pop_front();
+            drop(queue);
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
-            if entry.expect == Expect::Forward {
-                match &mut run {
-                    Some((outbox, _, count)) if Rc::ptr_eq(outbox, &entry.outbox) => *count += 1,
-                    _ => {
-                        finish(&mut run, bytes, from);
-                        run = Some((entry.outbox, from, 1));
-                    }
-                }
+            if frame.first() == Some(&reply::kind::ERROR) && frame.starts_with(b"-READONLY ") {
+                self.life.borrow().doubt();
+            }
+            let forwards = match &entry.expect {
+                Expect::Forward => true,
+                Expect::Look(_) => !reply::is_nil(frame),
+                _ => false,
+            };
+            if forwards {
+                extend(&mut run, &entry.outbox, bytes, from);
             } else {
                 finish(&mut run, bytes, from);
                 self.special(entry, frame)?;
@@ -303,8 +356,14 @@ impl Shared {
         if let Some(near) = &self.near {
             near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
         }
-        match entry.expect {
-            Expect::Protocol(protocol) if !refused => self.protocol.set(protocol),
+        match &entry.expect {
+            Expect::Look(look) if !self.is_overtaken(&entry.outbox, look) => {
+                entry.outbox.miss(look, self.protocol.get());
+                entry.outbox.settle(1);
+                entry.outbox.wake();
+                return Ok(());
+            }
+            Expect::Protocol(protocol) if !refused => self.protocol.set(*protocol),
             Expect::Number => {
                 let number = reply::integer(frame).and_then(|number| u64::try_from(number).ok());
                 self.number.store(number.unwrap_or_default(), Ordering::Release);
@@ -315,6 +374,13 @@ impl Shared {
         entry.outbox.settle(1);
         entry.outbox.wake();
         Ok(())
+    }
+
+    /// Whether the session has sent, behind its question for a key that is not there, what may change that: it counts
+    /// on the reply from before it.
+    fn is_overtaken(&self, outbox: &Rc<Outbox>, look: &Look) -> bool {
+        let own = |entry: &Entry| Rc::ptr_eq(&entry.outbox, outbox) && entry.touched.covers(&look.key);
+        self.versions.stamp(&look.key) != look.stamp && self.queue.borrow().iter().any(own)
     }
 
     /// Gives the replies whose turn has come and that the server has no part in.
@@ -387,17 +453,19 @@ impl Shared {
         if let Some(near) = &self.near {
             near.borrow_mut().lose(self.db);
         }
+        self.life.replace(Rc::new(Life::new())).end();
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
-        for Entry { outbox, expect, touched } in entries {
+        for Entry { outbox, expect, touched, count } in entries {
             // It may have run, or run yet.
             self.versions.bump(&touched);
-            outbox.settle(1);
+            outbox.settle(count);
             match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
                 (Loss::Error, Expect::Noted | Expect::Executed(_)) => outbox.note(&error),
+                (Loss::Error, Expect::Keep(kept)) => kept.keep(&error),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
-                (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
+                (Loss::Error, expect) if expect.is_answer() => (0..count).for_each(|_| outbox.push(&error)),
                 (Loss::Error, _) => {}
             }
             outbox.wake();
@@ -416,8 +484,22 @@ impl Shared {
     }
 }
 
+/// Replies that follow each other to the same session: to whom, from where on, how many.
+type Run = Option<(Rc<Outbox>, usize, usize)>;
+
+/// Takes a reply that begins at `from` into the run; one to another session ends it.
+fn extend(run: &mut Run, outbox: &Rc<Outbox>, bytes: &[u8], from: usize) {
+    match run {
+        Some((of, _, count)) if Rc::ptr_eq(of, outbox) => *count += 1,
+        _ => {
+            finish(run, bytes, from);
+            *run = Some((Rc::clone(outbox), from, 1));
+        }
+    }
+}
+
 /// Hands on a run of replies that ends before `end`.
-fn finish(run: &mut Option<(Rc<Outbox>, usize, usize)>, bytes: &[u8], end: usize) {
+fn finish(run: &mut Run, bytes: &[u8], end: usize) {
     if let Some((outbox, start, count)) = run.take() {
         outbox.push(bytes.get(start..end).unwrap_or_default());
         outbox.settle(count);

@@ -1,18 +1,33 @@
 //! Where a session's replies arrive: filled by lanes and by the session itself, emptied into the client's socket.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::BytesMut;
 
+use super::Loss;
+use super::holes::{Hole, Holes, Missed};
+use super::lane::Life;
+use crate::lease::Look;
+use crate::resp::{Protocol, write};
+
 /// The reply side of one session. Shared by the session and the lane it is on, on one thread.
 pub struct Outbox {
+    /// What the client may have now.
     bytes: RefCell<BytesMut>,
     bytes_max: usize,
-    /// Replies that lanes still owe the session, the swallowed ones included.
+    /// Replies that are still to come, the swallowed ones and those that places are kept for included.
     owed: Cell<usize>,
+    /// How many of them places are kept for.
+    open: Cell<usize>,
+    holes: RefCell<Holes>,
+    /// Keys that were not there, each with the number of its reply's place.
+    missed: RefCell<Vec<(Rc<Look>, Protocol, u64)>>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
+    /// The client sends nothing more.
+    leaving: Cell<bool>,
     /// Channels, patterns and shard channels that the session is subscribed to.
     subscribed: Cell<[i64; 3]>,
     /// The number that the server has given a connection to which this session's invalidations go, and ours.
@@ -23,6 +38,10 @@ pub struct Outbox {
     told: Cell<bool>,
     /// A reply of which the session makes what the client is told.
     noted: RefCell<Option<Vec<u8>>>,
+    /// The connection that the session wrote on last.
+    wrote_on: RefCell<Rc<Life>>,
+    /// One that it wrote on before was lost.
+    lost_writes: Cell<bool>,
 }
 
 /// Whether the session goes on.
@@ -58,13 +77,19 @@ impl Outbox {
             bytes: RefCell::default(),
             bytes_max,
             owed: Cell::new(0),
+            open: Cell::new(0),
+            holes: RefCell::default(),
+            missed: RefCell::default(),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
+            leaving: Cell::new(false),
             subscribed: Cell::new([0; 3]),
             redirect: Cell::new(None),
             asked_own: RefCell::default(),
             told: Cell::new(false),
             noted: RefCell::default(),
+            wrote_on: RefCell::new(Rc::new(Life::new())),
+            lost_writes: Cell::new(false),
         }
     }
 
@@ -72,6 +97,9 @@ impl Outbox {
     pub fn push(&self, reply: &[u8]) {
         if self.fate.get() != Fate::Alive {
             return;
+        }
+        if self.open.get() > 0 {
+            return self.push_behind(reply);
         }
         let mut bytes = self.bytes.borrow_mut();
         if bytes.len() + reply.len() > self.bytes_max {
@@ -82,21 +110,73 @@ impl Outbox {
         bytes.extend_from_slice(reply);
     }
 
-    /// Writes replies in place, through `write`.
-    pub fn fill(&self, write: impl FnOnce(&mut BytesMut)) {
-        if self.fate.get() == Fate::Alive {
-            write(&mut self.bytes.borrow_mut());
+    /// The same, behind a place that is kept.
+    #[cold]
+    fn push_behind(&self, reply: &[u8]) {
+        if self.has_room(reply) {
+            self.holes.borrow_mut().push(reply);
         }
     }
 
-    /// Lets the session write what is there to its socket, which it takes off the front.
+    /// Whether a reply fits. If it does not, the session is over.
+    fn has_room(&self, reply: &[u8]) -> bool {
+        let fits = self.len() + reply.len() <= self.bytes_max;
+        if !fits {
+            self.bytes.borrow_mut().clear();
+            self.holes.borrow_mut().clear();
+            self.end(Fate::Overflowed);
+        }
+        fits
+    }
+
+    /// Keeps the place of the next reply: its number.
+    pub(super) fn open_hole(&self) -> u64 {
+        self.open.set(self.open.get() + 1);
+        self.owe(1);
+        self.holes.borrow_mut().keep()
+    }
+
+    /// A key is not there: the place of the reply is kept, and the session looks further.
+    pub(super) fn miss(&self, look: &Rc<Look>, protocol: Protocol) {
+        let number = self.open_hole();
+        self.missed.borrow_mut().push((Rc::clone(look), protocol, number));
+    }
+
+    /// Whether a key was not there since this was last asked.
+    pub fn has_missed(&self) -> bool {
+        self.open.get() > 0 && !self.missed.borrow().is_empty()
+    }
+
+    /// Keys that were not there since this was last asked.
+    pub fn take_missed(self: &Rc<Self>) -> impl Iterator<Item = Missed> + use<> {
+        let missed = self.missed.take();
+        let outbox = Rc::clone(self);
+        missed.into_iter().map(move |(look, protocol, number)| {
+            let hole = Hole::of(&outbox, number);
+            Missed { look, protocol, hole }
+        })
+    }
+
+    /// Gives the reply that a place was kept for.
+    pub(super) fn fill_hole(&self, number: u64, reply: &[u8]) {
+        if self.fate.get() == Fate::Alive && self.has_room(reply) {
+            self.holes.borrow_mut().fill(number, reply, &mut self.bytes.borrow_mut());
+        }
+        self.open.set(self.open.get().saturating_sub(1));
+        self.settle(1);
+        self.wake();
+    }
+
+    /// Lets the session write what the client may have to its socket, which it takes off the front: what is before the
+    /// first place that is kept.
     pub fn drain<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
         write(&mut self.bytes.borrow_mut())
     }
 
-    /// Bytes that wait for the client.
+    /// Bytes that wait for the client, those behind places that are kept included.
     pub fn len(&self) -> usize {
-        self.bytes.borrow().len()
+        let behind = if self.open.get() > 0 { self.holes.borrow().bytes() } else { 0 };
+        self.bytes.borrow().len() + behind
     }
 
     /// Nothing waits for the client.
@@ -109,12 +189,47 @@ impl Outbox {
         self.owed.get()
     }
 
+    /// The same without those that places are kept for, which are in nobody's queue.
+    pub(super) fn owed_by_lane(&self) -> usize {
+        self.owed.get() - self.open.get().min(self.owed.get())
+    }
+
     pub(super) fn owe(&self, count: usize) {
         self.owed.set(self.owed.get() + count);
     }
 
     pub(super) fn settle(&self, count: usize) {
         self.owed.set(self.owed.get().saturating_sub(count));
+    }
+
+    /// The session writes on a connection.
+    pub(super) fn writes_on(&self, connection: &Rc<Life>) {
+        let mut wrote_on = self.wrote_on.borrow_mut();
+        if !Rc::ptr_eq(&wrote_on, connection) {
+            self.lost_writes.set(self.lost_writes.get() || !wrote_on.lasts());
+            *wrote_on = Rc::clone(connection);
+        }
+    }
+
+    /// Tells a session that waits for what it wrote when a connection that it wrote on has been lost since: what it
+    /// wrote may be lost too, and the server that it speaks with now cannot know. It is told once, in place of a reply.
+    pub fn tell_lost_writes(&self, loss: Loss) -> bool {
+        if !self.lost_writes.replace(false) && self.wrote_on.borrow().lasts() {
+            return false;
+        }
+        self.wrote_on.replace(Rc::new(Life::new()));
+        match loss {
+            // As a server that dies ends the connection that was written on.
+            Loss::Close => self.end(Fate::UpstreamLost),
+            Loss::Error => {
+                let error = "ERR bellwether lost the server after this client wrote; whether what it wrote is there is \
+                             not known";
+                let mut reply = Vec::new();
+                write::error(&mut reply, error);
+                self.push(&reply);
+            }
+        }
+        true
     }
 
     /// Whether the session goes on.
@@ -127,6 +242,16 @@ impl Outbox {
         if self.fate.get() == Fate::Alive {
             self.fate.set(fate);
         }
+    }
+
+    /// The client sends nothing more; it still has what it is owed.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether it may send something.
+    pub(super) fn stays(&self) -> bool {
+        self.fate.get() == Fate::Alive && !self.leaving.get()
     }
 
     /// Channels, patterns and shard channels the session is subscribed to.

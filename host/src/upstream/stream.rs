@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use super::embedded::EmbeddedStore;
+use super::sentinel::{Moved, Sentinels};
 use crate::tls;
 
 /// Where the server is.
@@ -35,6 +36,8 @@ pub enum Target {
     },
     /// A server on this machine, on a socket in the file system.
     Unix(PathBuf),
+    /// Whichever server sentinels call the master.
+    Sentinel(Sentinels),
     /// The store inside this process.
     Embedded(EmbeddedStore),
     /// Servers that share the keys, and look like one.
@@ -58,32 +61,55 @@ impl Target {
     /// # Errors
     /// There is none to be had; the message says what to do where that is known.
     pub(super) async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
+        Ok(self.connect_followed(timeout).await?.0)
+    }
+
+    /// The same, and what tells when the server is no longer the one to be connected to, where that may be.
+    ///
+    /// # Errors
+    /// As [`Target::connect`].
+    pub(super) async fn connect_followed(&self, timeout: Duration) -> io::Result<(Stream, Option<Moved>)> {
         let deadline = Instant::now() + timeout;
-        let connected = timeout_at(deadline, self.connect_plain()).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        match (self, connected) {
-            (Self::Tls { tls, .. }, Stream::Tcp(socket)) => {
-                let connected = timeout_at(deadline, tls.connect(socket)).await;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let stream = match self {
+            Self::Tcp { host, port } => {
+                Stream::Tcp(timeout_at(deadline, connect_tcp(host, *port)).await.map_err(late)??)
+            }
+            Self::Tls { host, port, tls } => {
+                let socket = timeout_at(deadline, connect_tcp(host, *port)).await.map_err(late)??;
                 // A server that is not spoken to in its own way may wait for the end of what it takes for a command.
                 let silent = "the server does not answer the TLS handshake; if it does not speak TLS on this port, \
                               name its tls-port, or use redis://";
-                let stream = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, silent))??;
-                Ok(Stream::Tls(Box::new(stream)))
+                let silent = |_| io::Error::new(io::ErrorKind::TimedOut, silent);
+                timeout_at(deadline, connect_tls(tls, socket)).await.map_err(silent)??
             }
-            (_, stream) => Ok(stream),
-        }
-    }
-
-    async fn connect_plain(&self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Tcp { host, port } | Self::Tls { host, port, .. } => Stream::Tcp(connect_tcp(host, *port).await?),
-            Self::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Self::Unix(path) => Stream::Unix(timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)??),
+            Self::Sentinel(sentinels) => {
+                let (stream, moved) = sentinels.connect(timeout).await?;
+                return Ok((stream, Some(moved)));
+            }
             Self::Embedded(store) => Stream::Pipe(store.connect()),
             Self::Cluster(cluster) => Stream::Pipe(cluster.connect().await?),
-        })
+        };
+        Ok((stream, None))
+    }
+
+    /// What connections are encrypted with, if they are.
+    pub fn tls(&self) -> Option<&tls::Client> {
+        match self {
+            Self::Tls { tls, .. } => Some(tls),
+            Self::Sentinel(sentinels) => sentinels.tls(),
+            Self::Cluster(cluster) => cluster.tls(),
+            Self::Tcp { .. } | Self::Unix(_) | Self::Embedded(_) => None,
+        }
     }
 }
 
-async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+pub(super) async fn connect_tls(tls: &tls::Client, socket: TcpStream) -> io::Result<Stream> {
+    Ok(Stream::Tls(Box::new(tls.connect(socket).await?)))
+}
+
+pub(super) async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     // A server that vanished without a word is noticed by the kernel, not by a client's own timeout.
@@ -100,6 +126,7 @@ impl std::fmt::Display for Target {
         match self {
             Self::Tcp { host, port } | Self::Tls { host, port, .. } => write!(out, "{host}:{port}"),
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
+            Self::Sentinel(sentinels) => write!(out, "{sentinels}"),
             Self::Embedded(_) => out.write_str("the embedded store"),
             Self::Cluster(cluster) => cluster.fmt(out),
         }

@@ -31,9 +31,9 @@ use rustc_hash::FxHashMap;
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
-use super::Loss;
 use super::control;
 use super::stream::{Stream, Target};
+use super::{Login, Loss};
 use crate::command::Table;
 use crate::tls;
 use router::Router;
@@ -50,12 +50,10 @@ pub struct Cluster(Arc<Shared>);
 pub struct ClusterRoute {
     /// Nodes that are asked which others there are: host and port.
     pub seeds: Vec<(String, u16)>,
-    /// How connections are encrypted, and whether all nodes have the one name that it knows.
+    /// How connections are encrypted, and whether each node's certificate is for its own name.
     pub tls: Option<(tls::Client, bool)>,
-    /// Who asks which nodes there are; none: the default user. Lanes log in by themselves.
-    pub user: Option<String>,
-    /// The password; none: no authentication.
-    pub password: Option<String>,
+    /// Who asks which nodes there are. Lanes log in by themselves.
+    pub login: Login,
     /// How long a connection attempt may take.
     pub connect_timeout: Duration,
     /// What commands in flight see when a node is lost.
@@ -241,7 +239,7 @@ impl Cluster {
     async fn ask_node(&self, address: &NodeAddress) -> anyhow::Result<Map> {
         let stream = self.reach(address.clone()).await.context("cannot connect")?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_MAX));
-        let login = control::login(self.route().user.as_ref(), self.route().password.as_ref());
+        let login = control::login(&self.route().login);
         let mut node = control::over(stream, &login, ANSWER_MAX, config).await?;
         let answer: redis::Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut node).await?;
         Map::read(&answer, address)
@@ -281,8 +279,8 @@ impl Cluster {
         let (host, port) = (address.host.to_string(), address.port);
         Ok(match &self.route().tls {
             None => Target::Tcp { host, port },
-            Some((tls, true)) => Target::Tls { host, port, tls: tls.clone() },
-            Some((tls, false)) => {
+            Some((tls, false)) => Target::Tls { host, port, tls: tls.clone() },
+            Some((tls, true)) => {
                 let tls = tls.named(&host).map_err(|error| io::Error::other(format!("{error:#}")))?;
                 Target::Tls { host, port, tls }
             }

@@ -12,6 +12,7 @@ use super::super::stream::Stream;
 use super::{Entry, Expect, Lost, Outbox, REFUSED, Route, Shared, silence};
 use crate::near::Touched;
 use crate::resp::reply::Splitter;
+use crate::upstream::sentinel::Moved;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -20,8 +21,9 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
     let mut attempt = 0;
     loop {
-        let lost = match route.target.connect(route.connect_timeout).await {
-            Ok(stream) => {
+        let lost = match route.target.connect_followed(route.connect_timeout).await {
+            Ok((stream, moved)) => {
+                shared.life.borrow().begin(moved);
                 route.state.connected();
                 let lost = serve(&shared, &route, again, stream).await;
                 route.state.disconnected();
@@ -59,18 +61,24 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
     for expect in openings.into_iter().rev() {
         lane.owe(1);
         let outbox = Rc::clone(&lane);
-        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing });
+        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing, count: 1 });
     }
     let mut opened = false;
     shared.dead.set(false);
     shared.full.set(false);
     let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
+    let moved = shared.life.borrow().moved();
+    let following = moved.map(|moved| tokio::task::spawn_local(follow(Rc::clone(shared), moved)));
     let reason = std::future::poll_fn(|cx| {
         if shared.released.get() {
             return Poll::Ready("released".into());
         }
         if shared.dead.get() {
             return Poll::Ready("the connection is not answered, and others are".into());
+        }
+        let over = shared.life.borrow().over();
+        if let Some(reason) = over {
+            return Poll::Ready(reason);
         }
         shared.waker.set(Some(cx.waker().clone()));
         loop {
@@ -95,8 +103,15 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
     })
     .await;
     watching.abort();
+    following.iter().for_each(tokio::task::JoinHandle::abort);
     let refusal = reason.strip_prefix(REFUSED).map(ToOwned::to_owned);
     Lost { reason, sent: opened, refusal }
+}
+
+/// Sees to it that a connection ends when its server is no longer the one to be connected to.
+async fn follow(shared: Rc<Shared>, mut moved: Moved) {
+    moved.wait().await;
+    shared.wake();
 }
 
 /// Writes as much as the stream takes.
