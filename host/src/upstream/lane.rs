@@ -3,6 +3,7 @@
 
 mod connection;
 mod life;
+mod owed;
 mod silence;
 
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 
 pub(super) use life::Life;
+use owed::{Entry, Run};
 
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
@@ -65,17 +67,6 @@ struct Shared {
     released: Cell<bool>,
     /// The task is gone.
     ended: Cell<bool>,
-}
-
-/// A reply that is owed, or several that are the same to us.
-#[derive(Debug)]
-struct Entry {
-    outbox: Rc<Outbox>,
-    expect: Expect,
-    /// What the command may have changed.
-    touched: Touched,
-    /// How many replies, of which more than one only where they are handed on and nothing is touched.
-    count: usize,
 }
 
 /// What a pinned lane listens to.
@@ -244,15 +235,6 @@ impl Drop for Lane {
     }
 }
 
-// === impl Entry ===
-
-impl Entry {
-    /// Replies that are handed on to this session, of commands that touch nothing.
-    fn is_plain_of(&self, outbox: &Rc<Outbox>) -> bool {
-        matches!((&self.expect, &self.touched), (Expect::Forward, Touched::Nothing)) && Rc::ptr_eq(&self.outbox, outbox)
-    }
-}
-
 // === impl Shared ===
 
 impl Shared {
@@ -268,13 +250,10 @@ impl Shared {
 
     /// One more reply is owed.
     fn owe(&self, outbox: &Rc<Outbox>, expect: Expect, touched: Touched) {
+        let plain = matches!((&expect, &touched), (Expect::Forward, Touched::Nothing));
         let mut queue = self.queue.borrow_mut();
         match queue.back_mut() {
-            Some(last)
-                if matches!((&expect, &touched), (Expect::Forward, Touched::Nothing)) && last.is_plain_of(outbox) =>
-            {
-                last.count += 1;
-            }
+            Some(last) if plain && last.is_plain_of(outbox) => last.count += 1,
             _ => queue.push_back(Entry { outbox: Rc::clone(outbox), expect, touched, count: 1 }),
         }
     }
@@ -288,14 +267,14 @@ impl Shared {
         }
         let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
-        let mut run = None;
+        let mut run = Run::default();
         loop {
             let rest = bytes.get(from..).unwrap_or_default();
             let Some(length) = splitter.split(rest).map_err(|error| error.to_string())? else { break };
             let frame = rest.get(..length).unwrap_or_default();
             let end = from + length;
             if self.is_unasked(frame) {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.unasked(frame);
                 from = end;
                 continue;
@@ -303,7 +282,7 @@ impl Shared {
             let mut queue = self.queue.borrow_mut();
             if let Some(front) = queue.front_mut().filter(|front| front.count > 1) {
                 front.count -= 1;
-                extend(&mut run, &front.outbox, bytes, from);
+                run.extend(&front.outbox, bytes, from);
                 from = end;
                 continue;
             }
@@ -321,18 +300,18 @@ impl Shared {
                 _ => false,
             };
             if forwards {
-                extend(&mut run, &entry.outbox, bytes, from);
+                run.extend(&entry.outbox, bytes, from);
             } else {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.special(entry, frame)?;
             }
             from = end;
             if self.queue.borrow().front().is_some_and(|entry| !entry.expect.is_remote()) {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.locals();
             }
         }
-        finish(&mut run, bytes, from);
+        run.finish(bytes, from);
         bytes.advance(from);
         Ok(())
     }
@@ -481,28 +460,5 @@ impl Shared {
         for outbox in self.stalled.borrow_mut().drain(..) {
             outbox.wake();
         }
-    }
-}
-
-/// Replies that follow each other to the same session: to whom, from where on, how many.
-type Run = Option<(Rc<Outbox>, usize, usize)>;
-
-/// Takes a reply that begins at `from` into the run; one to another session ends it.
-fn extend(run: &mut Run, outbox: &Rc<Outbox>, bytes: &[u8], from: usize) {
-    match run {
-        Some((of, _, count)) if Rc::ptr_eq(of, outbox) => *count += 1,
-        _ => {
-            finish(run, bytes, from);
-            *run = Some((Rc::clone(outbox), from, 1));
-        }
-    }
-}
-
-/// Hands on a run of replies that ends before `end`.
-fn finish(run: &mut Run, bytes: &[u8], end: usize) {
-    if let Some((outbox, start, count)) = run.take() {
-        outbox.push(bytes.get(start..end).unwrap_or_default());
-        outbox.settle(count);
-        outbox.wake();
     }
 }
