@@ -424,8 +424,8 @@ mod tests {
             &[],
             "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
              TLS, unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME[/database], \
-             rediss-sentinel://…, or `embedded`: the scheme is http, not redis, rediss, redis-sentinel, \
-             rediss-sentinel or unix",
+             redis-cluster://[user[:password]@]host:port[,host:port…], the same with rediss, or `embedded`: the \
+             scheme is http, not unix, or redis or rediss, or one of these with -sentinel or -cluster",
         );
     }
 }
