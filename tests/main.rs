@@ -28,5 +28,6 @@ mod reload;
 mod retime;
 mod sentinel;
 mod tidy;
+mod top;
 mod transcripts;
 mod upstream;

@@ -123,6 +123,11 @@ impl Near {
         (soon && value.stamp == self.versions.stamp(key)).then_some(&value.reply)
     }
 
+    /// Whether a value of this key is kept that no write through this sidecar has changed.
+    pub fn holds(&self, db: u32, key: &[u8]) -> bool {
+        self.values.peek(&KeyRef { db, key }).is_some_and(|value| value.stamp == self.versions.stamp(key))
+    }
+
     /// Takes note that a key was asked for and its value not known. A fill: it is worth reading, and the caller reads
     /// it; the value counts as read at `now`.
     pub fn begin(&mut self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<Rc<Fill>> {

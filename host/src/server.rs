@@ -119,7 +119,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let server = Server { route: setup.route.clone(), facts: Arc::clone(&setup.facts), system_clock };
     let crew = Crew::start(setup)?;
-    status.listening(crew.clients.clone());
+    status.listening(crew.clients.clone(), crew.workers.iter().map(Worker::orders).collect());
     let watching = reloader.watch(published)?;
     greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
 use crate::session::{self, Call, Client, Clients, Incoming, Shared};
+use crate::top::{Told, Top};
 use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
 
@@ -62,6 +63,8 @@ pub enum Order {
     Call(u64, Call),
     /// This is known of the server now.
     Facts(Arc<ServerFacts>),
+    /// Tell which keys are busy and which large, under the rules of the generation, and which of them are near.
+    Top(u64, oneshot::Sender<(Told, Vec<bool>)>),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
@@ -126,10 +129,15 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                     *shared.commands.borrow_mut() = Rc::new(Table::clone(&facts.commands));
                     *shared.facts.borrow_mut() = facts;
                 }
+                // Who asked may be gone.
+                Some(Order::Top(generation, asked)) => drop(asked.send(top(&shared, generation))),
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
-            _ = look.tick() => shared.lanes.ping_near(),
+            _ = look.tick() => {
+                shared.lanes.ping_near();
+                shared.top.tick();
+            }
         }
     }
     shared.draining.set(true);
@@ -139,6 +147,13 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
     }
+}
+
+fn top(shared: &Shared, generation: u64) -> (Told, Vec<bool>) {
+    let told = shared.top.told(generation);
+    let near = shared.near.borrow();
+    let holds = told.keys.iter().map(|key| near.holds(key.db, &key.key)).collect();
+    (told, holds)
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
@@ -163,6 +178,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         clock,
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,
+        top: Top::new(worker as u64 + 1),
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts: RefCell::new(facts),

@@ -5,8 +5,11 @@ mod config;
 mod explain;
 mod format;
 mod market;
+mod paint;
 mod retime;
+mod screen;
 mod serve;
+mod top;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -59,8 +62,8 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 7] =
-    [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, retime::VERB, config::VERB];
+const VERBS: [Verb; 8] =
+    [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, top::VERB, retime::VERB, config::VERB];
 
 /// What `dev` sets where nobody says otherwise.
 const DEV: [(&str, &str); 2] = [("upstream", "embedded"), ("policy_folder", "policies.d")];

@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 
 use super::{Flow, Muted, Session, Waiting, connection};
-use crate::command::{Command, Kind, Row, Table};
+use crate::command::{Command, KeyUse, Kind, Row, Table};
 use crate::config::LossChoice;
 use crate::near::Touched;
 use crate::proxy::near::touched;
 use crate::resp::write;
+use crate::top::Touch;
 use crate::upstream::{Expect, Lane, Loss};
 
 /// What is still taken while a script runs for too long.
 const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
+/// Keys of one command that are looked at.
+const LOOKED_KEYS_MAX: usize = 64;
 
 // === impl Session ===
 
@@ -40,6 +43,9 @@ impl Session {
         if flow == Flow::Wait {
             self.held.waiting = Some(Waiting::Lane);
             return flow;
+        }
+        if self.shared.top.is_due() {
+            self.look(command, row);
         }
         let label = row.map_or(Kind::LABELS.len() - 1, |row| row.kind.label_index());
         if let Some(count) = counts.get_mut(label) {
@@ -88,6 +94,7 @@ impl Session {
         if kind == Kind::Read && self.answered_near(command, row, now) {
             return Flow::Taken;
         }
+        let is_large = self.shared.top.is_large(command.bytes.len());
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         // A script may run for long, and the server then answers other connections that it is busy.
         let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
@@ -113,8 +120,41 @@ impl Session {
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();
+        } else if is_large {
+            self.look_large(command, row);
         }
         Flow::Taken
+    }
+
+    /// Takes note of what is done with the keys of a command.
+    fn look(&self, command: &Command<'_>, row: Option<&Row>) {
+        let policies = self.shared.policies.borrow();
+        let keys = row.into_iter().flat_map(|row| &row.keys).take(LOOKED_KEYS_MAX);
+        let touches = keys.flat_map(|keys| {
+            let touch = move |key| Touch { db: self.db, key, writes: keys.used() != KeyUse::Read, rule: None };
+            keys.positions(command).take(LOOKED_KEYS_MAX).filter_map(|index| command.arg(index)).map(touch)
+        });
+        let ruled = touches.map(|touch| Touch { rule: policies.rule_of(touch.key), ..touch });
+        self.shared.top.look(ruled, policies.generation());
+    }
+
+    /// Takes note of a large value.
+    fn look_large(&self, command: &Command<'_>, row: &Row) {
+        let top = &self.shared.top;
+        let pairs = matches!(row.kind, Kind::MultiSet | Kind::MultiSetEx);
+        let written = row.keys.iter().filter(|keys| keys.used() != KeyUse::Read);
+        for index in written.flat_map(|keys| keys.positions(command)).take(LOOKED_KEYS_MAX) {
+            let Some(key) = command.arg(index) else { continue };
+            let bytes = match row.kind {
+                _ if pairs => command.arg(index + 1).map_or(0, <[u8]>::len),
+                Kind::Set(_) => command.rest(index + 1).map(<[u8]>::len).max().unwrap_or(0),
+                // Of a list or a hash: what this command adds.
+                _ => command.rest(index + 1).map(<[u8]>::len).sum(),
+            };
+            if top.is_large(bytes) {
+                top.large(self.db, key, bytes);
+            }
+        }
     }
 
     fn loss(&self) -> Loss {

@@ -42,6 +42,7 @@ use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
+use crate::top::Top;
 use crate::upstream::{Fate, Lanes, Outbox, ServerFacts};
 use crate::users::Users;
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub lanes: Lanes,
     /// What the worker keeps of hot keys.
     pub near: Rc<RefCell<Near>>,
+    /// Which keys are busy, and which large.
+    pub top: Top,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
     /// The policy set in force.
