@@ -24,9 +24,11 @@ lint:
 fuzz seconds="60":
     tests/fuzz/run {{ seconds }}
 
-# Requests a second and p99, direct and through the sidecar.
+# Speed, CPU and memory beside direct Redis, HAProxy and twemproxy (--quick: two minutes; --full: over an hour).
 bench *flags:
     cargo build --profile dist --locked
+    cargo build --profile dist --locked -p bench-load
+    cargo build --profile dist --locked -p bench-decisions
     python3 tests/bench/run.py {{ flags }}
 
 # Suites that others wrote (rq, dogpile.cache, redis-py, valkey; quick: the first two), direct and through the sidecar.

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "one program: `pub` is what a module has for the others")]
 
 mod admin;
+mod bench;
 mod calendars;
 mod cli;
 mod command_table;
@@ -21,9 +22,11 @@ mod faults;
 mod fuzz;
 mod harness;
 mod hostile;
+mod lease;
 mod lifetimes;
 mod market;
 mod near;
+mod policy;
 mod reload;
 mod retime;
 mod sentinel;

@@ -200,12 +200,15 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "config" => &["config"],
         "namespace" => &["namespace"],
         "command" => &["command", "resp"],
+        "lease" => &["lease", "namespace"],
         "near" => &["near", "resp"],
         "top" => &["top"],
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
-        "upstream" => &["upstream", "near", "tls", "resp", "command", "config", "namespace"],
-        "proxy" => &["proxy", "policy", "upstream", "near", "metrics", "resp", "command", "namespace", "config"],
+        "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],
+        "proxy" => {
+            &["proxy", "policy", "upstream", "near", "lease", "metrics", "resp", "command", "namespace", "config"]
+        }
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
         "listen" => &["listen", "session", "tls", "config"],
         "session" | "worker" => &[
@@ -216,6 +219,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "policy",
             "upstream",
             "near",
+            "lease",
             "tls",
             "users",
             "top",

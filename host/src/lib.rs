@@ -16,6 +16,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod files;
+pub mod lease;
 pub mod listen;
 pub mod metrics;
 pub mod namespace;

@@ -53,6 +53,19 @@ pub enum Retimed {
     WrittenMeanwhile,
 }
 
+/// What became of one who asked for a key that was not there, under a rule with leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// It was told so, and has the right to recompute the value.
+    Won,
+    /// It was given the old value.
+    Stale,
+    /// It was given the new one.
+    New,
+    /// It was told so, although another has the right to recompute the value.
+    Missed,
+}
+
 /// The counters of one rule.
 #[derive(Debug, Default)]
 pub struct RuleCounters {
@@ -65,6 +78,7 @@ pub struct RuleCounters {
     pub near_misses: Counter,
     /// Values that were served from memory because there was no server.
     pub near_left_over: Counter,
+    leased: [Counter; Leased::ALL.len()],
 }
 
 /// All counters of the process.
@@ -144,6 +158,23 @@ impl Outcome {
     }
 }
 
+// === impl Leased ===
+
+impl Leased {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Won, Self::Stale, Self::New, Self::Missed];
+
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Stale => "stale",
+            Self::New => "new",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 // === impl Retimed ===
 
 impl Retimed {
@@ -172,6 +203,18 @@ impl RuleCounters {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.add(worker, 1);
         }
+    }
+
+    /// Counts what became of one who asked for a key that was not there.
+    pub fn count_leased(&self, worker: usize, result: Leased) {
+        if let Some(counter) = self.leased.get(result as usize) {
+            counter.add(worker, 1);
+        }
+    }
+
+    /// The counters of those who asked for a key that was not there.
+    pub fn leased(&self) -> impl Iterator<Item = (Leased, u64)> {
+        Leased::ALL.into_iter().zip(&self.leased).map(|(result, counter)| (result, counter.get()))
     }
 
     /// The counters with their outcomes.

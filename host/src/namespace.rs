@@ -129,17 +129,32 @@ pub struct RuleId(u16);
 pub struct RuleTable {
     rules: Vec<Rule>,
     /// The rules of each prefix, the longest suffix first.
-    by_prefix: FxHashMap<Box<[u8]>, Vec<RuleId>>,
+    by_prefix: FxHashMap<Box<[u8]>, Vec<Ending>>,
     prefix_bytes_max: usize,
     symbols: Symbols,
     restricted: bool,
     near: bool,
+    leased: bool,
+}
+
+/// How keys of a rule end. Its last bytes are compared as one number, since every key that is looked up is compared
+/// with every suffix of its prefix.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    id: RuleId,
+    /// The last bytes of the suffix, and which bits of a key's count.
+    last: u64,
+    mask: u64,
+    /// Bytes of the suffix.
+    length: usize,
 }
 
 /// The symbol table, for look-ups.
 #[derive(Debug, Default)]
 struct Symbols {
     exact: FxHashMap<String, String>,
+    /// What exact ones begin with: most parts of keys are no symbols.
+    begins: ByteSet,
     suffixes: Affixes,
     prefixes: Affixes,
 }
@@ -148,9 +163,14 @@ struct Symbols {
 #[derive(Debug, Default)]
 struct Affixes {
     markets: FxHashMap<String, String>,
+    /// Their outermost bytes.
+    bytes: ByteSet,
     /// Longest first, each once.
     lengths: Vec<usize>,
 }
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ByteSet([u64; 4]);
 
 /// Limits of the contract.
 const RULES_MAX: usize = 10_000;
@@ -158,6 +178,10 @@ const SYMBOLS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
+/// Bytes of a key's end that are compared at once.
+const LAST_BYTES: usize = 8;
+/// Old values and leases are kept under such names.
+const RESERVED_PREFIX: &str = "bw:";
 
 // === impl Apply ===
 
@@ -201,9 +225,10 @@ impl RuleTable {
             table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
             table.restricted |= rule.access != Access::ReadWrite;
             table.near |= rule.near_ms.is_some();
+            table.leased |= rule.lease_ms.is_some();
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
-            for other in same.iter().filter_map(|id| rules.get(usize::from(id.0))) {
+            for other in same.iter().filter_map(|ending| rules.get(ending.id.index())) {
                 if other.suffix == rule.suffix {
                     bail!(
                         "rules {:?} and {:?} have the same prefix {:?} and suffix {:?}",
@@ -214,10 +239,10 @@ impl RuleTable {
                     );
                 }
             }
-            same.push(id);
+            same.push(Ending::new(id, rule.suffix.as_bytes()));
         }
         for same in table.by_prefix.values_mut() {
-            same.sort_by_key(|id| rules.get(usize::from(id.0)).map(|rule| std::cmp::Reverse(rule.suffix.len())));
+            same.sort_by_key(|ending| std::cmp::Reverse(ending.length));
         }
         table.rules = rules;
         Ok(table)
@@ -243,16 +268,22 @@ impl RuleTable {
         self.near
     }
 
+    /// Whether any rule has leases.
+    pub fn is_leased(&self) -> bool {
+        self.leased
+    }
+
     /// The rule a key is under: the longest prefix, then the longest suffix.
     pub fn find(&self, key: &[u8]) -> Option<(RuleId, &Rule)> {
         let head = key.get(..self.prefix_bytes_max.min(key.len()))?;
+        let last = last_bytes(key);
         for colon in memchr::memrchr_iter(b':', head) {
             let Some(same) = self.by_prefix.get(head.get(..=colon)?) else { continue };
-            let rest = key.get(colon + 1..)?;
-            for id in same {
-                let rule = self.rules.get(usize::from(id.0))?;
-                if rest.ends_with(rule.suffix.as_bytes()) {
-                    return Some((*id, rule));
+            let rest = key.len() - colon - 1;
+            for ending in same.iter().filter(|ending| ending.may_end(last, rest)) {
+                let rule = self.rules.get(ending.id.index())?;
+                if ending.length <= LAST_BYTES || key.ends_with(rule.suffix.as_bytes()) {
+                    return Some((ending.id, rule));
                 }
             }
         }
@@ -293,7 +324,7 @@ impl RuleTable {
 
     /// The markets that the symbol table names.
     pub fn markets_of_symbols(&self) -> BTreeSet<&str> {
-        let Symbols { exact, suffixes, prefixes } = &self.symbols;
+        let Symbols { exact, suffixes, prefixes, .. } = &self.symbols;
         [exact, &suffixes.markets, &prefixes.markets]
             .into_iter()
             .flat_map(|of| of.values())
@@ -308,6 +339,22 @@ impl RuleId {
     /// The place as an index.
     pub fn index(self) -> usize {
         usize::from(self.0)
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn new(id: RuleId, suffix: &[u8]) -> Self {
+        let length = suffix.len();
+        let mask = if length >= LAST_BYTES { u64::MAX } else { (1 << (8 * length)) - 1 };
+        Self { id, last: last_bytes(suffix), mask, length }
+    }
+
+    /// Whether a key with these last bytes, so many behind the prefix, may end like that. One with a suffix that fits
+    /// into the number does.
+    fn may_end(&self, last: u64, rest: usize) -> bool {
+        last & self.mask == self.last && rest >= self.length
     }
 }
 
@@ -329,9 +376,12 @@ impl Symbols {
             );
             ensure!(seen.insert((match_by, text.clone())), "symbol {text:?} stands twice in the symbol table");
             match match_by {
-                SymbolMatch::Exact => drop(symbols.exact.insert(text, market)),
-                SymbolMatch::Suffix => symbols.suffixes.add(text, market),
-                SymbolMatch::Prefix => symbols.prefixes.add(text, market),
+                SymbolMatch::Exact => {
+                    symbols.begins.insert(text.bytes().next());
+                    symbols.exact.insert(text, market);
+                }
+                SymbolMatch::Suffix => symbols.suffixes.add(text.bytes().last(), text, market),
+                SymbolMatch::Prefix => symbols.prefixes.add(text.bytes().next(), text, market),
             }
         }
         Ok(symbols)
@@ -340,15 +390,19 @@ impl Symbols {
     fn market(&self, symbol: &str) -> Option<&str> {
         let suffix = |length| symbol.get(symbol.len() - length..);
         let prefix = |length| symbol.get(..length);
-        let exact = self.exact.get(symbol).map(String::as_str);
-        exact.or_else(|| self.suffixes.market(symbol, suffix)).or_else(|| self.prefixes.market(symbol, prefix))
+        let (first, last) = (*symbol.as_bytes().first()?, *symbol.as_bytes().last()?);
+        let exact = if self.begins.contains(first) { self.exact.get(symbol).map(String::as_str) } else { None };
+        exact
+            .or_else(|| self.suffixes.market(last, symbol, suffix))
+            .or_else(|| self.prefixes.market(first, symbol, prefix))
     }
 }
 
 // === impl Affixes ===
 
 impl Affixes {
-    fn add(&mut self, text: String, market: String) {
+    fn add(&mut self, byte: Option<u8>, text: String, market: String) {
+        self.bytes.insert(byte);
         let length = text.len();
         if let Err(at) = self.lengths.binary_search_by(|known| length.cmp(known)) {
             self.lengths.insert(at, length);
@@ -356,10 +410,38 @@ impl Affixes {
         self.markets.insert(text, market);
     }
 
-    /// The market of the longest text that `cut` takes from the symbol; the symbol itself is longer.
-    fn market<'a>(&self, symbol: &'a str, cut: impl Fn(usize) -> Option<&'a str>) -> Option<&str> {
+    /// The market of the longest text that `cut` takes from the symbol; the symbol itself is longer, and `byte` is its
+    /// outermost one on that side.
+    fn market<'a>(&self, byte: u8, symbol: &'a str, cut: impl Fn(usize) -> Option<&'a str>) -> Option<&str> {
+        if !self.bytes.contains(byte) {
+            return None;
+        }
         let shorter = self.lengths.iter().filter(|length| **length < symbol.len());
         shorter.filter_map(|length| cut(*length)).find_map(|text| self.markets.get(text)).map(String::as_str)
+    }
+}
+
+// === impl ByteSet ===
+
+impl ByteSet {
+    fn insert(&mut self, byte: Option<u8>) {
+        if let Some(byte) = byte
+            && let Some(word) = self.0.get_mut(usize::from(byte / 64))
+        {
+            *word |= 1 << (byte % 64);
+        }
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte / 64)).is_some_and(|word| word >> (byte % 64) & 1 == 1)
+    }
+}
+
+/// The last eight bytes as a number; of fewer, those that there are.
+fn last_bytes(bytes: &[u8]) -> u64 {
+    match bytes.last_chunk::<LAST_BYTES>() {
+        Some(last) => u64::from_be_bytes(*last),
+        None => bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)),
     }
 }
 
@@ -383,6 +465,16 @@ fn check_rule(rule: &Rule) -> anyhow::Result<()> {
         rule.refresh_ahead_percent.is_none_or(|percent| (1..=99).contains(&percent)),
         "rule {name:?}: refresh-ahead-percent must be 1 to 99"
     );
+    ensure!(
+        !rule.prefix.starts_with(RESERVED_PREFIX),
+        "rule {name:?}: the prefix {RESERVED_PREFIX:?} is bellwether's own"
+    );
+    for (field, value) in [("stale-ms", rule.stale_ms), ("lease-wait-ms", rule.lease_wait_ms)] {
+        ensure!(
+            value.is_none() || rule.lease_ms.is_some(),
+            "rule {name:?}: {field} needs lease-ms: without, nobody would have the right to recompute a value"
+        );
+    }
     ensure!(rule.fallback_ttl_ms != Some(0), "rule {name:?}: fallback-ttl-ms must be at least 1");
     Ok(())
 }

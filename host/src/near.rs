@@ -16,7 +16,8 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-pub use versions::{Touched, Versions};
+use versions::Place;
+pub use versions::{Touched, Versions, Watch};
 
 use crate::resp::reply;
 
@@ -42,6 +43,7 @@ pub struct Near {
 /// A value on its way from the server: read, then asked for its lifetime.
 pub struct Fill {
     key: Key,
+    place: Place,
     stamp: u64,
     since: i64,
     value: RefCell<Option<Box<[u8]>>>,
@@ -65,8 +67,9 @@ struct KeyRef<'a> {
 struct Value {
     /// The reply, as it came.
     reply: Box<[u8]>,
-    /// The version of its key when it was asked for.
+    /// The version of its key when it was asked for, and where that is counted.
     stamp: u64,
+    place: Place,
     /// When it was asked for.
     since: i64,
     /// First instant at which the server has it no more.
@@ -111,7 +114,7 @@ impl Near {
     pub fn get(&self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<&[u8]> {
         let value = self.values.get(&KeyRef { db, key })?;
         let fresh = now >= value.since && now.abs_diff(value.since) < near_ms && now < value.until;
-        (fresh && self.tracks(db) && value.stamp == self.versions.stamp(key)).then_some(&value.reply)
+        (fresh && self.tracks(db) && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// The reply that it had when the server was lost, within so long of that: however old it is, but not from before a
@@ -120,7 +123,7 @@ impl Near {
         let lost_at = *self.left_over.get_mut(&db)?.get_or_insert(now);
         let value = self.values.get(&KeyRef { db, key })?;
         let soon = now >= lost_at && now.abs_diff(lost_at) < fail_safe_ms;
-        (soon && value.stamp == self.versions.stamp(key)).then_some(&value.reply)
+        (soon && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
     /// Whether a value of this key is kept that no write through this sidecar has changed.
@@ -139,8 +142,9 @@ impl Near {
         if !self.filling.insert(key.clone()) {
             return None;
         }
-        let stamp = self.versions.stamp(&key.key);
-        Some(Rc::new(Fill { key, stamp, since: now, value: RefCell::default() }))
+        let place = Place::of(&key.key);
+        let stamp = self.versions.stamp_at(place);
+        Some(Rc::new(Fill { key, place, stamp, since: now, value: RefCell::default() }))
     }
 
     /// Whether this key was asked for in the same stretch of time; from now on it was.
@@ -175,7 +179,7 @@ impl Near {
             left => fill.since.saturating_add(left),
         };
         if self.tracked.contains(&fill.key.db) {
-            let value = Value { reply, stamp: fill.stamp, since: fill.since, until };
+            let value = Value { reply, stamp: fill.stamp, place: fill.place, since: fill.since, until };
             self.values.insert(fill.key.clone(), value);
             self.report();
         }

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
 use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line, reach};
 
-pub use folder::{Fingerprint, Folder};
+pub use folder::{Fingerprint, Folder, settings_of};
 
 /// Loads policies and watches their folder.
 pub struct Reloader {
@@ -60,19 +60,8 @@ impl Reloader {
     /// # Errors
     /// This machine cannot run policies.
     pub fn new(config: &Config, json: &str, clock: Clock) -> anyhow::Result<Self> {
-        let limits = Limits {
-            fuel_max: config.policy_fuel_max,
-            load_fuel_max: config.policy_load_fuel_max,
-            call_ms_max: config.policy_call_ms_max,
-            memory_bytes_max: config.policy_memory_bytes_max,
-            host_calls_max: config.policy_host_calls_max,
-            hostcall_bytes_max: config.policy_hostcall_bytes_max,
-            component_bytes_max: config.policy_component_bytes_max,
-            instance_calls_max: config.policy_instance_calls_max,
-            memo_entries_max: config.policy_memo_entries_max,
-        };
         Ok(Self {
-            engine: Engine::new(limits)?,
+            engine: Engine::new(Limits::of(config))?,
             folder: Folder::new(config.policy_folder.clone(), json),
             poll: Duration::from_millis(config.policy_poll_ms.max(1)),
             clock,

@@ -18,7 +18,7 @@ use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
-use crate::session::{self, Call, Client, Clients, Incoming, Shared};
+use crate::session::{self, Call, Client, Clients, Incoming, Leases, Shared};
 use crate::top::{Told, Top};
 use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
@@ -144,6 +144,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     for outbox in shared.outboxes.borrow().values() {
         outbox.wake();
     }
+    shared.leases.wake();
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
     }
@@ -179,6 +180,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,
         top: Top::new(worker as u64 + 1),
+        leases: Leases::default(),
         policies: RefCell::new(policies),
         current: RefCell::new(current),
         facts: RefCell::new(facts),

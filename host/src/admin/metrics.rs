@@ -32,6 +32,7 @@ struct Snapshot {
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
+    leased: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
     market_horizon_days: Vec<(String, i64)>,
@@ -76,6 +77,12 @@ impl Snapshot {
             ]
         });
         let near = near.collect();
+        let leased = set.rules.rules().iter().filter(|rule| rule.lease_ms.is_some());
+        let leased: HashSet<_> = leased.map(|rule| rule.name.as_str()).collect();
+        let leased = rules.iter().filter(|(rule, _)| leased.contains(rule.as_str())).flat_map(|(rule, counters)| {
+            counters.leased().map(|(result, count)| (rule.clone(), result.label(), count))
+        });
+        let leased = leased.collect();
         let horizons = metrics.horizons().into_iter();
         let market_horizon_days = horizons.map(|(market, at)| (market.into(), days_left(at, now))).collect();
         let decisions = rules.into_iter().flat_map(|(rule, counters)| {
@@ -106,6 +113,7 @@ impl Snapshot {
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
             near,
+            leased,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
             market_horizon_days,
@@ -142,6 +150,11 @@ impl Collector for Snapshot {
         let help = "Reads of keys whose values may be kept in memory, by rule and whether they were";
         let mut family = encoder.encode_descriptor("near_reads", help, None, MetricType::Counter)?;
         for (rule, result, count) in &self.near {
+            ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
+        }
+        let help = "Reads of keys that were not there, by rule with leases and what the client was given";
+        let mut family = encoder.encode_descriptor("leased_reads", help, None, MetricType::Counter)?;
+        for (rule, result, count) in &self.leased {
             ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
         }
         let help = "Keys that were there when a market's sessions changed, by what became of them";

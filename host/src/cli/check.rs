@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Arg;
 
 use super::{Call, Verb, format};
+use crate::policy::contract::VERSION;
 use crate::policy::reach::{Reach, date, days_left};
 use crate::policy::{Origin, Policy, PolicySet};
 
@@ -25,10 +27,13 @@ pub(super) const VERB: Verb = Verb {
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let reloader = call.reloader()?;
-    let mut refused = 0;
+    let (mut policies, mut refused) = (Vec::new(), 0);
     for mount in reloader.mounts()? {
         match Policy::load(reloader.engine(), &mount) {
-            Ok(policy) => show(&policy, out)?,
+            Ok(policy) => {
+                show(&policy, out)?;
+                policies.push(Arc::new(policy));
+            }
             Err(rejected) => {
                 refused += 1;
                 writeln!(out, "REFUSED {rejected}\n")?;
@@ -39,7 +44,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         writeln!(out, "{refused} refused")?;
         return Ok(ExitCode::FAILURE);
     }
-    let set = PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?;
+    let set = PolicySet::of_loaded(reloader.engine(), 1, policies)?;
     writeln!(out, "rules")?;
     for rule in set.rules.rules() {
         let decides = rule.ttl_policy.as_deref().unwrap_or("(lifetimes left alone)");
@@ -89,7 +94,8 @@ fn show_markets(markets: &[Reach], now: i64, out: &mut dyn Write) -> std::io::Re
     Ok(())
 }
 
-fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> {
+/// All that is known of a policy that loads.
+pub(super) fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> {
     let facts = &policy.facts;
     let origin = match &policy.origin {
         Origin::Embedded => "part of this program".to_owned(),
@@ -107,6 +113,8 @@ fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "  digest     sha256:{}", facts.digest)?;
     writeln!(out, "  exports    {}", or_none(&facts.exports))?;
     writeln!(out, "  imports    {}", or_none(&facts.imports))?;
+    writeln!(out, "  contract   bellwether:policy@{VERSION}, which bellwether {} speaks", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  memory     {} bytes from the start", facts.needs.memory_bytes)?;
     writeln!(out, "  decides by {}", description.reads)?;
     writeln!(out, "  settings   {}", policy.settings)?;
     writeln!(out, "  self-test  {passed}")?;

@@ -103,6 +103,7 @@ fn explain_key(
         rule.client_ttl.label(),
         rule.apply.label()
     )?;
+    show_lease(rule, out)?;
     let Ok(text) = std::str::from_utf8(key) else {
         writeln!(out, "policy    is not asked: the key is not UTF-8")?;
         return Ok(());
@@ -129,6 +130,17 @@ fn explain_key(
         writeln!(out, "client    asks for {}, and the rule says {}", format::span(ms), rule.client_ttl.label())?;
     }
     Ok(())
+}
+
+/// What becomes of those who ask for a key that is not there.
+fn show_lease(rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Some(lease_ms) = rule.lease_ms else { return Ok(()) };
+    let stale = rule.stale_ms.map_or("there is no old value".to_owned(), |ms| {
+        format!("the others have its old value for {} after its end", format::span(ms))
+    });
+    let wait = rule.lease_wait_ms.map_or("not at all".to_owned(), format::span);
+    let lease = format::span(lease_ms);
+    Ok(writeln!(out, "lease     {lease} for one client to recompute it; {stale}; without, they wait {wait}")?)
 }
 
 fn show_market(policies: &mut Policies, asked: &Asked, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -236,6 +248,11 @@ fn show_plan(plan: &Plan<'_>, words: &[&String], out: &mut dyn Write) -> anyhow:
         let mut sent = Vec::new();
         follow.write(&mut sent);
         writeln!(out, "then      {}", as_words(&sent)?)?;
+    }
+    let mut copies = Vec::new();
+    plan.copies.iter().for_each(|of| of.write(|command| copies.push(command.to_vec())));
+    for command in copies {
+        writeln!(out, "beside    {}", as_words(&command)?)?;
     }
     Ok(())
 }

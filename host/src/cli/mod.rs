@@ -6,6 +6,7 @@ mod explain;
 mod format;
 mod market;
 mod paint;
+mod policy;
 mod retime;
 mod screen;
 mod serve;
@@ -21,7 +22,7 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, SETTINGS, Source, Texts};
+use crate::config::{Config, LogFormat, SETTINGS, Setting, Source, Texts};
 use crate::reload::Reloader;
 
 /// What the program is started with.
@@ -62,8 +63,17 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 8] =
-    [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, top::VERB, retime::VERB, config::VERB];
+const VERBS: [Verb; 9] = [
+    serve::SERVE,
+    serve::DEV,
+    check::VERB,
+    explain::VERB,
+    market::VERB,
+    top::VERB,
+    retime::VERB,
+    policy::VERB,
+    config::VERB,
+];
 
 /// What `dev` sets where nobody says otherwise.
 const DEV: [(&str, &str); 2] = [("upstream", "embedded"), ("policy_folder", "policies.d")];
@@ -105,7 +115,9 @@ pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let verb = VERBS.iter().find(|verb| verb.name == name).context("there is no such verb")?;
     let is_set = |name| start.variables.get(name).is_some_and(|value| !value.is_empty());
     let no_color = is_set("NO_COLOR") || start.variables.get("TERM").is_some_and(|term| term == "dumb");
-    let texts = texts(verb.name, matches, start.variables)?;
+    // Where a verb has verbs of its own, the flags are theirs.
+    let flags = matches.subcommand().map_or(matches, |(_, own)| own);
+    let texts = texts(verb.name, flags, start.variables)?;
     let config = Config::from_texts(&texts)?;
     let clock = Clock::new(start.system_clock, config.clock_offset.ms);
     let call = Call { verb: verb.name, matches, texts, config, clock, system_clock: start.system_clock, no_color };
@@ -138,7 +150,8 @@ fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, S
     }
     texts.set_variables(variables.into_iter())?;
     for setting in SETTINGS {
-        if let Some(text) = matches.get_one::<String>(setting.name) {
+        // Not every verb takes every setting.
+        if let Ok(Some(text)) = matches.try_get_one::<String>(setting.name) {
             texts.set(setting.name, text.clone(), Source::Flag)?;
         }
     }
@@ -153,19 +166,20 @@ fn command() -> Command {
         .arg_required_else_help(true);
     VERBS.iter().fold(root, |root, verb| {
         let own = (verb.command)(Command::new(verb.name));
-        root.subcommand(settings_args(own))
+        // A verb with verbs of its own says itself what they take.
+        root.subcommand(if own.has_subcommands() { own } else { settings_args(own, |_| true) })
     })
 }
 
-/// `--config`, and a flag for every setting.
-fn settings_args(command: Command) -> Command {
+/// `--config`, and a flag for every setting that the verb takes.
+fn settings_args(command: Command, takes: fn(&Setting) -> bool) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .help("Configuration file, TOML [env: BELLWETHER_CONFIG]")
         .help_heading("Configuration")
         .action(ArgAction::Set);
-    SETTINGS.iter().fold(command.arg(config), |command, setting| {
+    SETTINGS.iter().filter(|setting| takes(setting)).fold(command.arg(config), |command, setting| {
         let default = match setting.default {
             "" => String::new(),
             default => format!(" [default: {default}]"),

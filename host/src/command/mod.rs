@@ -142,7 +142,10 @@ pub struct ExpireForm {
 /// All rows by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    rows: HashMap<Cow<'static, str>, Row, FxBuildHasher>,
+    /// Those whose names fit into a number: nearly all that are sent.
+    short: HashMap<u64, Row, FxBuildHasher>,
+    /// The others.
+    long: HashMap<Cow<'static, str>, Row, FxBuildHasher>,
 }
 
 /// Longer names, with their container, are not looked up: no server has one.
@@ -151,7 +154,8 @@ const NAME_BYTES_MAX: usize = 64;
 static OF_REDIS: LazyLock<Table> = LazyLock::new(|| Table::parse(include_str!("table.txt")));
 static NEWEST: LazyLock<Table> = LazyLock::new(|| {
     let mut table = Table::of_redis().clone();
-    table.rows.extend(Table::parse(include_str!("newer.txt")).rows);
+    let newer = Table::parse(include_str!("newer.txt"));
+    newer.rows().cloned().for_each(|row| table.insert(row));
     table
 });
 
@@ -176,16 +180,24 @@ impl<'a> Command<'a> {
 
     /// The command's row in a table; the subcommand's where there is one. None: not in the table.
     pub fn row<'t>(&self, table: &'t Table) -> Option<&'t Row> {
+        let short = short_name(self.name()).and_then(|name| table.short.get(&name));
+        if let Some(row) = short.filter(|row| !self.may_have_subcommand(row)) {
+            return Some(row);
+        }
         let mut name = [0; NAME_BYTES_MAX];
         let length = lower_case(self.name(), &mut name)?;
         let row = table.get(name.get(..length)?)?;
-        if !matches!(row.kind, Kind::Server | Kind::Session) || self.args.len() < 2 {
+        if !self.may_have_subcommand(row) {
             return Some(row);
         }
         *name.get_mut(length)? = b'|';
         let rest = name.get_mut(length + 1..)?;
         let sub = lower_case(self.arg(1)?, rest).and_then(|sub| table.get(name.get(..=length + sub)?));
         Some(sub.unwrap_or(row))
+    }
+
+    fn may_have_subcommand(&self, row: &Row) -> bool {
+        matches!(row.kind, Kind::Server | Kind::Session) && self.args.len() >= 2
     }
 }
 
@@ -222,16 +234,22 @@ impl Table {
 
     /// The row of a name in lower case.
     pub fn get(&self, name: &[u8]) -> Option<&Row> {
-        self.rows.get(std::str::from_utf8(name).ok()?)
+        match short_name(name) {
+            Some(short) => self.short.get(&short),
+            None => self.long.get(std::str::from_utf8(name).ok()?),
+        }
     }
 
     /// All rows, in no order.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.values()
+        self.short.values().chain(self.long.values())
     }
 
     fn insert(&mut self, row: Row) {
-        self.rows.insert(row.name.clone(), row);
+        match short_name(row.name.as_bytes()) {
+            Some(short) => drop(self.short.insert(short, row)),
+            None => drop(self.long.insert(row.name.clone(), row)),
+        }
     }
 
     /// Reads the table. A line that says nothing is left out, and the test that compares with a real server shows it.
@@ -241,9 +259,11 @@ impl Table {
             let mut words = line.split_ascii_whitespace();
             let (name, arity, kind) = (words.next()?, words.next()?.parse().ok()?, Kind::parse(words.next()?)?);
             let keys = words.map(Keys::parse).collect::<Option<_>>()?;
-            Some((name.into(), Row { name: name.into(), arity, kind, keys }))
+            Some(Row { name: name.into(), arity, kind, keys })
         });
-        Self { rows: rows.collect() }
+        let mut table = Self { short: HashMap::default(), long: HashMap::default() };
+        rows.for_each(|row| table.insert(row));
+        table
     }
 }
 
@@ -335,10 +355,44 @@ impl Data {
     }
 }
 
+/// A name of at most seven bytes as a number, in lower case; a one before it tells it from a longer one that begins
+/// with zeros. None: it is longer.
+fn short_name(name: &[u8]) -> Option<u64> {
+    (name.len() < 8).then(|| name.iter().fold(1, |number, byte| number << 8 | u64::from(byte.to_ascii_lowercase())))
+}
+
 /// Writes `name` in lower case into `out`: its length. None: longer than any name in the table.
 fn lower_case(name: &[u8], out: &mut [u8]) -> Option<usize> {
     for (byte, lower) in name.iter().zip(out.get_mut(..name.len())?) {
         *lower = byte.to_ascii_lowercase();
     }
     Some(name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Table};
+    use crate::resp::request::{Limits, Scanned, Scanner};
+
+    #[test]
+    fn names() {
+        let check = |name: &[u8], expect: Option<&str>| {
+            let mut scanner = Scanner::new(Limits { args_max: 1, bulk_bytes_max: 100, command_bytes_max: 200 });
+            let bytes = [format!("*1\r\n${}\r\n", name.len()).as_bytes(), name, b"\r\n"].concat();
+            assert_eq!(scanner.scan(&bytes), Ok(Scanned::Command(bytes.len())));
+            let row = Command { bytes: &bytes, args: scanner.args() }.row(Table::of_redis());
+            assert_eq!(row.map(|row| row.name.as_ref()), expect, "{}", name.escape_ascii());
+        };
+        check(b"GeT", Some("get"));
+        check(b"HINCRBY", Some("hincrby"));
+        check(b"SMEMBERS", Some("smembers"));
+        check(b"ZRANGEBYSCORE", Some("zrangebyscore"));
+        check(b"client", Some("client"));
+        check(b"", None);
+        check(b"\0get", None);
+        check(b"get\0", None);
+        check(b"ge\x01", None);
+        check(b"\x01get", None);
+        check(&[b'x'; 100], None);
+    }
 }

@@ -30,6 +30,8 @@ fn table() -> RuleTable {
     let rules = vec![
         rule("a", "a:", "", any.clone()),
         rule("a persist", "a:", ":persist", MarketSource::None),
+        rule("a short", "a:", ":s", MarketSource::None),
+        rule("a long", "a:", ":never:evicted", MarketSource::None),
         rule("a b", "a:b:", "", MarketSource::KeyPart(0)),
         rule("c old", "c:d:", ":old", MarketSource::Fixed("XLON".into())),
         rule("c", "c:", "", MarketSource::Symbol { part: Some(1), default: None }),
@@ -60,6 +62,12 @@ fn keys_and_their_rules() {
     check("a:x:persist", "a persist", None);
     check("a::persist", "a persist", None);
     check("a:persist", "a", Some("XNSE"));
+    check("a:x:s", "a short", None);
+    check("a::s", "a short", None);
+    check("a:s", "a", Some("XNSE"));
+    check("a:x:never:evicted", "a long", None);
+    check("a:never:evicted", "a", Some("XNSE"));
+    check("a:x:ever:evicted", "a", Some("XNSE"));
     check("a:b:XBOM:x", "a b", Some("XBOM"));
     check("a:b:", "a b", None);
     check("c:d:x", "c", None);
@@ -108,6 +116,11 @@ fn rules_that_cannot_be() {
     check(
         vec![plain("x", "a:", ":b"), plain("y", "a:", ":b")],
         "rules \"x\" and \"y\" have the same prefix \"a:\" and suffix \":b\"",
+    );
+    check(vec![plain("x", "bw:a:", "")], "rule \"x\": the prefix \"bw:\" is bellwether's own");
+    check(
+        vec![Rule { stale_ms: Some(1), ..plain("x", "a:", "") }],
+        "rule \"x\": stale-ms needs lease-ms: without, nobody would have the right to recompute a value",
     );
     check(vec![plain("x", "a", "")], "rule \"x\": the prefix \"a\" must end in ':' and have at most 512 bytes");
     check(vec![plain("", "a:", "")], "a rule's name must have 1 to 64 bytes: \"\"");

@@ -2,7 +2,9 @@
 
 use std::hash::Hasher;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use rustc_hash::FxHasher;
 
@@ -13,9 +15,20 @@ pub struct Versions {
     stripes: Box<[AtomicU64]>,
     /// Writes whose keys are not known.
     all: AtomicU64,
+    /// How many wait for writes, and who, with what it waits for.
+    watches: AtomicUsize,
+    watching: Mutex<Vec<(u64, u32, Waker)>>,
+    watched: AtomicU64,
     /// Bytes and values that are kept, of all workers.
     bytes: AtomicU64,
     values: AtomicU64,
+}
+
+/// Somebody waits for writes to a key, until this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    versions: Arc<Versions>,
+    number: u64,
 }
 
 /// The keys that a command may change.
@@ -32,6 +45,10 @@ pub enum Touched {
     All,
 }
 
+/// Where the counter of a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
 /// A power of two. 64 KiB: two keys of a thousand that are written much share a counter.
 const STRIPES: usize = 1 << 13;
 
@@ -40,7 +57,12 @@ const STRIPES: usize = 1 << 13;
 impl Versions {
     /// The version of a key; another one after every write that may have changed it.
     pub fn stamp(&self, key: &[u8]) -> u64 {
-        let stripe = self.stripes.get(stripe(key) as usize).map_or(0, |stripe| stripe.load(Ordering::SeqCst));
+        self.stamp_at(Place::of(key))
+    }
+
+    /// The version of the keys in this place.
+    pub(super) fn stamp_at(&self, place: Place) -> u64 {
+        let stripe = self.stripes.get(place.0 as usize).map_or(0, |stripe| stripe.load(Ordering::SeqCst));
         // Both only grow, so that the sum is the same only where both are.
         stripe.wrapping_add(self.all.load(Ordering::SeqCst))
     }
@@ -53,11 +75,33 @@ impl Versions {
             }
         };
         match touched {
-            Touched::Nothing => {}
+            Touched::Nothing => return,
             Touched::Key(stripe) => bump(stripe),
             Touched::Keys(stripes) => stripes.iter().for_each(bump),
             Touched::All => drop(self.all.fetch_add(1, Ordering::SeqCst)),
         }
+        if self.watches.load(Ordering::SeqCst) > 0 {
+            self.wake(touched);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, touched: &Touched) {
+        let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, stripe, waker) in watching.iter() {
+            if touched.is_of(*stripe) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Wakes somebody with every write that may have changed a key. What was written before it is seen by whoever looks
+    /// at the key's version after this.
+    pub fn watch(self: &Arc<Self>, key: &[u8], waker: Waker) -> Watch {
+        let number = self.watched.fetch_add(1, Ordering::Relaxed);
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner).push((number, stripe(key), waker));
+        self.watches.fetch_add(1, Ordering::SeqCst);
+        Watch { versions: Arc::clone(self), number }
     }
 
     /// One worker keeps so many bytes and values where it kept others.
@@ -82,9 +126,22 @@ impl Default for Versions {
         Self {
             stripes: std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect(),
             all: AtomicU64::default(),
+            watches: AtomicUsize::default(),
+            watching: Mutex::default(),
+            watched: AtomicU64::default(),
             bytes: AtomicU64::default(),
             values: AtomicU64::default(),
         }
+    }
+}
+
+// === impl Watch ===
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.versions.watches.fetch_sub(1, Ordering::SeqCst);
+        let mut watching = self.versions.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        watching.retain(|(number, ..)| *number != self.number);
     }
 }
 
@@ -109,12 +166,29 @@ impl Touched {
         }
     }
 
+    /// Whether a key may be among them.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        self.is_of(stripe(key))
+    }
+
+    fn is_of(&self, stripe: u32) -> bool {
+        *self == Self::All || self.stripes().contains(&stripe)
+    }
+
     fn stripes(&self) -> &[u32] {
         match self {
             Self::Nothing | Self::All => &[],
             Self::Key(stripe) => std::slice::from_ref(stripe),
             Self::Keys(stripes) => stripes,
         }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    pub(super) fn of(key: &[u8]) -> Self {
+        Self(stripe(key))
     }
 }
 

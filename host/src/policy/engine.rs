@@ -10,6 +10,7 @@ use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{market_hours, namespaces, ttl};
 use super::instance::State;
+use crate::config::Config;
 
 /// What a policy may take. All of it always applies.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +71,19 @@ pub struct Facts {
     pub imports: Vec<String>,
     /// What it can be asked for.
     pub roles: Vec<Role>,
+    /// What its instances begin with.
+    pub needs: Needs,
     /// How long compiling took.
     pub compile_time: Duration,
+}
+
+/// What the instances of a component begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of its largest memory.
+    pub memory_bytes: u64,
+    /// Elements of its largest table.
+    pub table_elements: u64,
 }
 
 /// What a policy can be asked for.
@@ -90,10 +102,35 @@ pub enum Role {
 const TICK: Duration = Duration::from_millis(100);
 const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// What memories are counted in; the custom page sizes proposal is not switched on.
+const PAGE_BYTES: u64 = 65_536;
+/// What one store may have, whichever engine it is of.
+pub(super) const STORE_TABLE_ELEMENTS_MAX: usize = 100_000;
+pub(super) const STORE_TABLES_MAX: u32 = 32;
+pub(super) const STORE_MEMORIES_MAX: u32 = 8;
 /// Instances that may live at once: workers × policies × generations, with room.
 const INSTANCES_MAX: u32 = 4096;
 /// What stays resident of an instance's memory between uses.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+
+// === impl Limits ===
+
+impl Limits {
+    /// The limits of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            fuel_max: config.policy_fuel_max,
+            load_fuel_max: config.policy_load_fuel_max,
+            call_ms_max: config.policy_call_ms_max,
+            memory_bytes_max: config.policy_memory_bytes_max,
+            host_calls_max: config.policy_host_calls_max,
+            hostcall_bytes_max: config.policy_hostcall_bytes_max,
+            component_bytes_max: config.policy_component_bytes_max,
+            instance_calls_max: config.policy_instance_calls_max,
+            memo_entries_max: config.policy_memo_entries_max,
+        }
+    }
+}
 
 // === impl Engine ===
 
@@ -159,6 +196,7 @@ impl Engine {
                 unknown.join(", ")
             );
         }
+        let needs = self.needs(&component)?;
         let pre = shape.linker.instantiate_pre(&component).map_err(chain).context("does not fit the contract")?;
         let facts = Facts {
             digest: digest(bytes),
@@ -166,9 +204,37 @@ impl Engine {
             roles: roles(&pre, &exports)?,
             exports,
             imports,
+            needs,
             compile_time,
         };
         Ok(Loaded { facts, pre })
+    }
+
+    /// What instances of a component begin with. One that begins with more than it may have would fail at its first
+    /// call; here it can be told what the limit is.
+    fn needs(&self, component: &Component) -> anyhow::Result<Needs> {
+        let Some(required) = component.resources_required() else { return Ok(Needs::default()) };
+        // The limit holds for each memory and each table by itself, as the store enforces it.
+        let memory_bytes = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+        let table_elements = required.max_initial_table_size.unwrap_or(0);
+        let memory_bytes_max = self.limits.memory_bytes_max;
+        if usize::try_from(memory_bytes).map_or(true, |bytes| bytes > memory_bytes_max) {
+            bail!(
+                "needs {memory_bytes} bytes of memory from the start; at most {memory_bytes_max} are allowed \
+                 (policy_memory_bytes_max)"
+            );
+        }
+        if usize::try_from(table_elements).map_or(true, |elements| elements > STORE_TABLE_ELEMENTS_MAX) {
+            bail!("needs a table of {table_elements} elements; at most {STORE_TABLE_ELEMENTS_MAX} are allowed");
+        }
+        if required.num_memories > STORE_MEMORIES_MAX || required.num_tables > STORE_TABLES_MAX {
+            bail!(
+                "needs {} memories and {} tables; at most {STORE_MEMORIES_MAX} and {STORE_TABLES_MAX} are allowed",
+                required.num_memories,
+                required.num_tables
+            );
+        }
+        Ok(Needs { memory_bytes, table_elements })
     }
 
     /// Ticks of the backstop clock after which a call is ended.
@@ -253,7 +319,7 @@ fn roles(pre: &InstancePre<State>, exports: &[String]) -> anyhow::Result<Vec<Rol
     Ok(roles)
 }
 
-fn is_offered(import: &str) -> bool {
+pub(super) fn is_offered(import: &str) -> bool {
     let offered = ["types", "log", "market-hours"];
     import
         .strip_prefix("bellwether:policy/")

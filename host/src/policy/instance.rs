@@ -13,7 +13,7 @@ use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
 use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
-use super::engine::{Engine, Loaded, chain};
+use super::engine::{Engine, Loaded, STORE_MEMORIES_MAX, STORE_TABLE_ELEMENTS_MAX, STORE_TABLES_MAX, chain};
 use super::log::{Line, PolicyLog, clean};
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
@@ -89,10 +89,10 @@ impl Instance {
         let limits = &engine.limits;
         let store_limits = StoreLimitsBuilder::new()
             .memory_size(limits.memory_bytes_max)
-            .table_elements(100_000)
+            .table_elements(STORE_TABLE_ELEMENTS_MAX)
             .instances(32)
-            .tables(32)
-            .memories(8)
+            .tables(STORE_TABLES_MAX as usize)
+            .memories(STORE_MEMORIES_MAX as usize)
             .build();
         let state = State {
             limits: store_limits,

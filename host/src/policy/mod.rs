@@ -2,6 +2,7 @@
 //! neither Redis nor the runtime that sessions live on.
 
 mod bindings;
+pub mod contract;
 mod convert;
 mod decider;
 mod engine;
@@ -11,10 +12,11 @@ mod log;
 pub mod reach;
 mod selftest;
 mod set;
+pub mod settings;
 pub mod standard;
 
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
-pub use engine::{Engine, Facts, Limits, Role};
+pub use engine::{Engine, Facts, Limits, Needs, Role};
 pub use log::{Line, one_line};
 pub use selftest::Passed;
 pub use set::{Mount, Origin, Policy, PolicySet, Rejected, Stage};

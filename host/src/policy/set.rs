@@ -121,12 +121,17 @@ impl PolicySet {
             };
             policies.push(policy);
         }
+        Self::of_loaded(engine, generation, policies)
+    }
+
+    /// Puts loaded policies together.
+    ///
+    /// # Errors
+    /// They do not fit together; the error says why.
+    pub fn of_loaded(engine: &Engine, generation: u64, mut policies: Vec<Arc<Policy>>) -> Result<Self, Rejected> {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self::assemble(engine, generation, policies).map_err(|reason| Rejected {
-            policy: None,
-            stage: Stage::Assemble,
-            reason,
-        })
+        let rejected = |reason| Rejected { policy: None, stage: Stage::Assemble, reason };
+        Self::assemble(engine, generation, policies).map_err(rejected)
     }
 
     fn assemble(engine: &Engine, generation: u64, policies: Vec<Arc<Policy>>) -> anyhow::Result<Self> {

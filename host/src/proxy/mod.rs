@@ -2,6 +2,7 @@
 //! does it. The only place that asks a policy about a key.
 
 mod access;
+pub mod lease;
 pub mod lifetime;
 mod multi;
 pub mod near;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lease::Copies;
 use lifetime::Lifetime;
 use near::Queued;
 use set::{ClientExpiry, Set};
@@ -33,6 +35,8 @@ pub struct Policies {
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
+    /// Values of some keys may be served from memory.
+    near: bool,
     /// How far the sidecar's clock is ahead of the one that clients and the server live by.
     clock_offset_ms: i64,
     /// When a value that is not JSON was last logged.
@@ -48,6 +52,8 @@ pub struct Plan<'a> {
     pub expect: Expect,
     /// Expiries that follow behind it.
     pub follows: Vec<Follow<'a>>,
+    /// What it leaves of old values and leases.
+    pub copies: Vec<Copies<'a>>,
 }
 
 /// What is sent in a command's place.
@@ -105,6 +111,7 @@ impl Policies {
     pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
         Self {
+            near: config.near_bytes_max > 0 && set.rules.is_near(),
             decider: Decider::new(set),
             counters,
             metrics,
@@ -126,6 +133,14 @@ impl Policies {
         if let Some(refusal) = self.access(command, row) {
             return Plan::refused(refusal);
         }
+        if row.kind == Kind::Read {
+            return Plan::as_it_came();
+        }
+        let plan = self.decide_write(command, row, now);
+        if self.is_leased() { self.with_copies(plan, command, row, now) } else { plan }
+    }
+
+    fn decide_write<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
         match row.kind {
             Kind::Set(form) => match Set::read(form, command, self.server_now(now)) {
                 Some(set) => self.decide_set(set, form == crate::command::SetForm::SetNx, now),
@@ -163,7 +178,7 @@ impl Policies {
             (Lifetime::Keep, _) | (Lifetime::Never, ClientExpiry::None) => Plan::as_it_came(),
             (lifetime, _) => {
                 let expect = if set_nx { Expect::SetNx } else { Expect::Forward };
-                Plan { what: What::Set(set, lifetime), expect, follows: Vec::new() }
+                Plan { what: What::Set(set, lifetime), expect, ..Plan::as_it_came() }
             }
         }
     }
@@ -383,7 +398,7 @@ impl Policies {
 impl<'a> Plan<'a> {
     /// The command passes as it came.
     pub fn as_it_came() -> Self {
-        Self { what: What::AsItCame, expect: Expect::Forward, follows: Vec::new() }
+        Self { what: What::AsItCame, expect: Expect::Forward, follows: Vec::new(), copies: Vec::new() }
     }
 
     fn instead(args: Vec<Cow<'a, [u8]>>) -> Self {
@@ -423,10 +438,13 @@ impl<'a> Plan<'a> {
             _ if queued.is_some() => Expect::Forward,
             expect => expect.clone(),
         };
+        let later = lease::is_told_later(&self.copies, &now, queued.is_some()).then(Rc::default);
         if let Some(queued) = queued {
             queued.push(self.expect, std::mem::take(&mut touched));
-            queued.expects.extend(self.follows.iter().map(|_| Expect::Swallow));
+            let behind = self.follows.len() + lease::count(&self.copies);
+            queued.expects.extend(std::iter::repeat_n(Expect::Swallow, behind));
         }
+        let now = later.clone().map_or(now, Expect::Keep);
         lane.send_write(outbox, now, touched, |out| match &self.what {
             What::AsItCame | What::Refused(_) => out.extend_from_slice(command.bytes),
             What::Set(set, lifetime) => set.write(*lifetime, out),
@@ -438,6 +456,7 @@ impl<'a> Plan<'a> {
         for follow in &self.follows {
             lane.send(outbox, Expect::Swallow, |out| follow.write(out));
         }
+        lease::send(&self.copies, later, lane, outbox);
         true
     }
 }

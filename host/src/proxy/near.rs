@@ -113,7 +113,7 @@ impl Policies {
 
     /// Whether any key's value may be.
     pub fn is_near(&self) -> bool {
-        self.decider.set().rules.is_near()
+        self.near
     }
 
     /// Counts that a value was, or was not, in memory.

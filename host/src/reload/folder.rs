@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::config::nearest;
 use crate::policy::standard::STANDARD;
-use crate::policy::{Mount, Origin, Rejected, Stage};
+use crate::policy::{Mount, Origin, Rejected, Stage, settings};
 
 /// The policy folder, or only the standard policies.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Folder {
         if origin == Origin::Embedded && component == "namespaces" {
             settings.insert("json".into(), self.json.as_str().into());
         }
-        settings.extend(json_table(file.settings.unwrap_or_default()));
+        settings.extend(settings::object(file.settings.unwrap_or_default()));
         let settings = serde_json::Value::Object(settings).to_string();
         ensure!(settings.len() <= SETTINGS_BYTES_MAX, "its settings have more than {SETTINGS_BYTES_MAX} bytes");
         Ok(Some(Mount { name: name.to_owned(), component: bytes, settings, cases, origin }))
@@ -143,6 +143,15 @@ impl Folder {
         }
         Ok(files)
     }
+}
+
+/// The settings of a `NAME.toml`, as the JSON object that a policy takes.
+///
+/// # Errors
+/// The file cannot be read, or is not a policy's file.
+pub fn settings_of(path: &Path) -> anyhow::Result<String> {
+    let settings = settings::object(mount_file(path)?.settings.unwrap_or_default());
+    Ok(serde_json::Value::Object(settings).to_string())
 }
 
 /// The policy or component that a file belongs to. None: it means nothing here.
@@ -175,21 +184,4 @@ fn mount_file(path: &Path) -> anyhow::Result<MountFile> {
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn json_table(table: toml::Table) -> impl Iterator<Item = (String, serde_json::Value)> {
-    table.into_iter().map(|(key, value)| (key, json(value)))
-}
-
-/// TOML as JSON; instants become text. The nesting is bounded by the parser that made it.
-fn json(value: toml::Value) -> serde_json::Value {
-    match value {
-        toml::Value::String(text) => text.into(),
-        toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => number.into(),
-        toml::Value::Boolean(truth) => truth.into(),
-        toml::Value::Datetime(instant) => instant.to_string().into(),
-        toml::Value::Array(values) => values.into_iter().map(json).collect(),
-        toml::Value::Table(table) => serde_json::Value::Object(json_table(table).collect()),
-    }
 }

@@ -47,6 +47,14 @@ fn length_line(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, ()> {
     /// The longest `i64` has 20 characters.
     const DIGITS_MAX: usize = 20;
     let rest = bytes.get(at..).unwrap_or_default();
+    // Nearly all of them.
+    match *rest {
+        [one @ b'0'..=b'9', b'\r', b'\n', ..] => return Ok(Some((i64::from(one - b'0'), at + 3))),
+        [ten @ b'0'..=b'9', one @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            return Ok(Some((i64::from(ten - b'0') * 10 + i64::from(one - b'0'), at + 4)));
+        }
+        _ => {}
+    }
     let mut value: i64 = 0;
     let negative = rest.first() == Some(&b'-');
     let mut index = usize::from(negative);

@@ -1,20 +1,18 @@
 //! What becomes of one command: which part of the session takes it, and how it is passed on or answered.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::{Flow, Muted, Session, Waiting, connection};
-use crate::command::{Command, KeyUse, Kind, Row, Table};
+use crate::command::{Command, Kind, Row, Table};
 use crate::config::LossChoice;
 use crate::near::Touched;
 use crate::proxy::near::touched;
 use crate::resp::write;
-use crate::top::Touch;
 use crate::upstream::{Expect, Lane, Loss};
 
 /// What is still taken while a script runs for too long.
 const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
-/// Keys of one command that are looked at.
-const LOOKED_KEYS_MAX: usize = 64;
 
 // === impl Session ===
 
@@ -45,7 +43,7 @@ impl Session {
             return flow;
         }
         if self.shared.top.is_due() {
-            self.look(command, row);
+            self.note_keys(command, row);
         }
         let label = row.map_or(Kind::LABELS.len() - 1, |row| row.kind.label_index());
         if let Some(count) = counts.get_mut(label) {
@@ -80,8 +78,26 @@ impl Session {
                 self.pass(&lane, command, touched(command, row));
                 Flow::Taken
             }
+            Kind::Read => self.read(command, row, now),
             kind => self.data(command, row, kind, now),
         }
+    }
+
+    /// A command that only reads: nothing is decided about it but whether it is let through.
+    fn read(&mut self, command: &Command<'_>, row: &Row, now: i64) -> Flow {
+        let refusal = self.shared.policies.borrow().access(command, row);
+        if refusal.is_none() && self.answered_near(command, row, now) {
+            return Flow::Taken;
+        }
+        let Some(lane) = self.lane_for(command) else { return Flow::Wait };
+        if let Some(refusal) = refusal {
+            self.refuse(&refusal);
+            return Flow::Taken;
+        }
+        let look = if self.is_muted() { None } else { self.look(command, row, &lane, now) };
+        let expect = look.map_or_else(|| self.wanted(), Expect::Look);
+        self.send(&lane, command, expect, Touched::Nothing);
+        Flow::Taken
     }
 
     /// A command with keys, or about the server.
@@ -91,9 +107,6 @@ impl Session {
             Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
             _ => false,
         };
-        if kind == Kind::Read && self.answered_near(command, row, now) {
-            return Flow::Taken;
-        }
         let is_large = self.shared.top.is_large(command.bytes.len());
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         // A script may run for long, and the server then answers other connections that it is busy.
@@ -117,44 +130,15 @@ impl Session {
         }
         if self.is_muted() {
             plan.expect = Expect::Swallow;
+        } else if let Some(look) = self.look(command, row, &lane, now) {
+            plan.expect = Expect::Look(look);
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();
         } else if is_large {
-            self.look_large(command, row);
+            self.note_large(command, row);
         }
         Flow::Taken
-    }
-
-    /// Takes note of what is done with the keys of a command.
-    fn look(&self, command: &Command<'_>, row: Option<&Row>) {
-        let policies = self.shared.policies.borrow();
-        let keys = row.into_iter().flat_map(|row| &row.keys).take(LOOKED_KEYS_MAX);
-        let touches = keys.flat_map(|keys| {
-            let touch = move |key| Touch { db: self.db, key, writes: keys.used() != KeyUse::Read, rule: None };
-            keys.positions(command).take(LOOKED_KEYS_MAX).filter_map(|index| command.arg(index)).map(touch)
-        });
-        let ruled = touches.map(|touch| Touch { rule: policies.rule_of(touch.key), ..touch });
-        self.shared.top.look(ruled, policies.generation());
-    }
-
-    /// Takes note of a large value.
-    fn look_large(&self, command: &Command<'_>, row: &Row) {
-        let top = &self.shared.top;
-        let pairs = matches!(row.kind, Kind::MultiSet | Kind::MultiSetEx);
-        let written = row.keys.iter().filter(|keys| keys.used() != KeyUse::Read);
-        for index in written.flat_map(|keys| keys.positions(command)).take(LOOKED_KEYS_MAX) {
-            let Some(key) = command.arg(index) else { continue };
-            let bytes = match row.kind {
-                _ if pairs => command.arg(index + 1).map_or(0, <[u8]>::len),
-                Kind::Set(_) => command.rest(index + 1).map(<[u8]>::len).max().unwrap_or(0),
-                // Of a list or a hash: what this command adds.
-                _ => command.rest(index + 1).map(<[u8]>::len).sum(),
-            };
-            if top.is_large(bytes) {
-                top.large(self.db, key, bytes);
-            }
-        }
     }
 
     fn loss(&self) -> Loss {
@@ -170,16 +154,24 @@ impl Session {
     }
 
     fn pass_on(&mut self, command: &Command<'_>, touched: Touched) -> Flow {
-        let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
-        let Some(lane) = self.lane(large) else { return Flow::Wait };
+        let Some(lane) = self.lane_for(command) else { return Flow::Wait };
         self.pass(&lane, command, touched);
         Flow::Taken
     }
 
-    pub(super) fn pass(&mut self, lane: &Lane, command: &Command<'_>, mut touched: Touched) {
+    /// The lane for a command that holds nothing at the server.
+    fn lane_for(&mut self, command: &Command<'_>) -> Option<Rc<Lane>> {
+        self.lane(command.bytes.len() > self.shared.config.shared_command_bytes_max)
+    }
+
+    pub(super) fn pass(&mut self, lane: &Lane, command: &Command<'_>, touched: Touched) {
+        self.send(lane, command, self.wanted(), touched);
+    }
+
+    fn send(&mut self, lane: &Lane, command: &Command<'_>, expect: Expect, mut touched: Touched) {
         if let Some(queued) = self.held.queued() {
             queued.push(Expect::Forward, std::mem::take(&mut touched));
         }
-        lane.send_write(&self.outbox, self.wanted(), touched, |out| out.extend_from_slice(command.bytes));
+        lane.send_write(&self.outbox, expect, touched, |out| out.extend_from_slice(command.bytes));
     }
 }

@@ -7,8 +7,10 @@ mod clients;
 mod command;
 mod connection;
 mod held;
+mod lease;
 mod near;
 mod socket;
+mod top;
 mod transaction;
 
 use std::borrow::Cow;
@@ -30,6 +32,7 @@ pub use client::take_call;
 use clients::Standing;
 pub use clients::{Call, Client, Clients};
 use held::{Held, Waiting};
+pub use lease::Leases;
 pub use socket::Incoming;
 use socket::Socket;
 
@@ -62,6 +65,8 @@ pub struct Shared {
     pub near: Rc<RefCell<Near>>,
     /// Which keys are busy, and which large.
     pub top: Top,
+    /// Keys that clients wait for.
+    pub leases: Leases,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
     /// The policy set in force.
@@ -231,6 +236,12 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.outbox.register(cx.waker());
+            if self.outbox.has_missed() {
+                self.look_again();
+            }
+            if self.closing || self.ended {
+                self.outbox.leave();
+            }
             if !self.closing {
                 self.take_commands();
             }
@@ -240,8 +251,9 @@ impl Session {
             if gone || (written.is_ready() && self.is_over()) {
                 return Poll::Ready(());
             }
-            // More can be taken now that the client has read.
-            if written == Poll::Ready(true) && !self.closing && self.held.waiting == Some(Waiting::Client) {
+            // More can be taken now that the client has read; not while most of it stands behind a reply to come.
+            let has_read = written == Poll::Ready(true) && self.outbox.len() <= OUTPUT_HELD_BYTES;
+            if has_read && !self.closing && self.held.waiting == Some(Waiting::Client) {
                 continue;
             }
             match self.poll_read(cx) {

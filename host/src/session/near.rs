@@ -15,9 +15,7 @@ impl Session {
         if !policies.is_near() || self.held.is_exclusive(&self.outbox) || self.is_muted() {
             return false;
         }
-        let Some(asks) = Asks::of(command, row).filter(|_| policies.access(command, row).is_none()) else {
-            return false;
-        };
+        let Some(asks) = Asks::of(command, row) else { return false };
         drop(policies);
         match asks {
             Asks::One => self.one_near(command.arg(1).unwrap_or_default(), now),

@@ -1,9 +1,11 @@
 //! What a lane does with each reply it is owed: hand it on as it came, drop it, or answer something else. Pure.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::Loss;
 use super::outbox::{Channels, Outbox};
+use crate::lease::Look;
 use crate::near::Fill;
 use crate::resp::{Protocol, reply, write};
 
@@ -45,7 +47,17 @@ pub enum Expect {
     Executed(Rc<[usize]>),
     /// The reply of HELLO: the lane speaks this protocol from here on.
     Protocol(Protocol),
+    /// Hand it on, unless the key is not there: then its place is kept, and the session looks further.
+    Look(Rc<Look>),
+    /// Keep it for whoever sent the command.
+    Keep(Rc<Kept>),
+    /// Hand on the one that was kept in place of this.
+    Give(Rc<Kept>),
 }
+
+/// A reply that is kept.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kept(RefCell<Option<Box<[u8]>>>);
 
 /// What happened to the subscriptions of a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,10 +79,12 @@ impl Expect {
     /// Delivers `bytes`, the server's reply.
     pub fn deliver(&self, bytes: &[u8], protocol: Protocol, outbox: &Outbox) {
         match self {
-            Self::Forward => outbox.push(bytes),
+            Self::Forward | Self::Look(_) => outbox.push(bytes),
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
             // The lane itself hands these to the near cache.
             Self::Tracking | Self::Value(_) | Self::Lifetime(_) => {}
+            Self::Keep(kept) => kept.keep(bytes),
+            Self::Give(kept) => outbox.push(&kept.take().unwrap_or_default()),
             Self::Renumber => outbox.push_renumbered(bytes),
             Self::Waited(loss) => {
                 if !outbox.tell_lost_writes(*loss) {
@@ -102,14 +116,28 @@ impl Expect {
         match self {
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Noted => false,
             Self::Executed(_) | Self::Protocol(_) | Self::Tracking | Self::Value(_) | Self::Lifetime(_) => false,
+            Self::Keep(_) => false,
             Self::Forward | Self::SetNx | Self::Exec(_) | Self::Replace(_) | Self::Local(_) | Self::Renumber => true,
-            Self::Waited(_) => true,
+            Self::Look(_) | Self::Give(_) | Self::Waited(_) => true,
         }
     }
 
     /// Whether the server sends a reply.
     pub(super) fn is_remote(&self) -> bool {
         !matches!(self, Self::Local(_))
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    pub(super) fn keep(&self, reply: &[u8]) {
+        self.0.replace(Some(reply.into()));
+    }
+
+    /// The reply, if it has come.
+    pub fn take(&self) -> Option<Box<[u8]>> {
+        self.0.take()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod connection;
 mod life;
+mod owed;
 mod silence;
 
 use std::cell::{Cell, RefCell};
@@ -15,10 +16,12 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 
 pub(super) use life::Life;
+use owed::{Entry, Run};
 
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::{Loss, Route, near_lane};
+use crate::lease::Look;
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
 use crate::resp::{Protocol, write};
@@ -64,15 +67,6 @@ struct Shared {
     released: Cell<bool>,
     /// The task is gone.
     ended: Cell<bool>,
-}
-
-/// A reply that is owed.
-#[derive(Debug)]
-struct Entry {
-    outbox: Rc<Outbox>,
-    expect: Expect,
-    /// What the command may have changed.
-    touched: Touched,
 }
 
 /// What a pinned lane listens to.
@@ -152,7 +146,7 @@ impl Lane {
             outbox.writes_on(&self.shared.life.borrow());
         }
         self.shared.versions.bump(&touched);
-        self.shared.queue.borrow_mut().push_back(Entry { outbox: Rc::clone(outbox), expect, touched });
+        self.shared.owe(outbox, expect, touched);
         self.send_unanswered(fill);
     }
 
@@ -169,12 +163,11 @@ impl Lane {
 
     /// Gives a session a reply that is not the server's, behind all that it is owed.
     pub fn answer(&self, outbox: &Rc<Outbox>, reply: &[u8]) {
-        if outbox.owed() == 0 {
+        if outbox.owed_by_lane() == 0 {
             outbox.push(reply);
         } else {
             outbox.owe(1);
-            let (outbox, expect) = (Rc::clone(outbox), Expect::Local(reply.into()));
-            self.shared.queue.borrow_mut().push_back(Entry { outbox, expect, touched: Touched::Nothing });
+            self.shared.owe(outbox, Expect::Local(reply.into()), Touched::Nothing);
         }
     }
 
@@ -211,6 +204,11 @@ impl Lane {
     /// Other connections were found dead since it was opened: it may be, too.
     pub(super) fn is_suspect(&self, route: &Route) -> bool {
         self.shared.deaths != route.state.deaths()
+    }
+
+    /// The versions of keys, which its writes count up.
+    pub fn versions(&self) -> &Arc<Versions> {
+        &self.shared.versions
     }
 
     /// The number that the server has given the connection, on a pinned lane. 0: not told yet.
@@ -250,6 +248,16 @@ impl Shared {
         }
     }
 
+    /// One more reply is owed.
+    fn owe(&self, outbox: &Rc<Outbox>, expect: Expect, touched: Touched) {
+        let plain = matches!((&expect, &touched), (Expect::Forward, Touched::Nothing));
+        let mut queue = self.queue.borrow_mut();
+        match queue.back_mut() {
+            Some(last) if plain && last.is_plain_of(outbox) => last.count += 1,
+            _ => queue.push_back(Entry { outbox: Rc::clone(outbox), expect, touched, count: 1 }),
+        }
+    }
+
     /// Hands on the whole replies at the front of `bytes`.
     fn replies(&self, bytes: &mut BytesMut, splitter: &mut Splitter) -> Result<(), String> {
         // Others may have been answered by another server by now: what this one says is from before that.
@@ -259,44 +267,51 @@ impl Shared {
         }
         let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
-        let mut run: Option<(Rc<Outbox>, usize, usize)> = None;
+        let mut run = Run::default();
         loop {
             let rest = bytes.get(from..).unwrap_or_default();
             let Some(length) = splitter.split(rest).map_err(|error| error.to_string())? else { break };
             let frame = rest.get(..length).unwrap_or_default();
             let end = from + length;
             if self.is_unasked(frame) {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.unasked(frame);
                 from = end;
                 continue;
             }
-            let entry = self.queue.borrow_mut().pop_front();
+            let mut queue = self.queue.borrow_mut();
+            if let Some(front) = queue.front_mut().filter(|front| front.count > 1) {
+                front.count -= 1;
+                run.extend(&front.outbox, bytes, from);
+                from = end;
+                continue;
+            }
+            let entry = queue.pop_front();
+            drop(queue);
             let Some(entry) = entry else { return Err("the server sent a reply that nobody asked for".into()) };
             // Before anyone is told: what was read since it was sent may be from before it.
             self.versions.bump(&entry.touched);
             if frame.first() == Some(&reply::kind::ERROR) && frame.starts_with(b"-READONLY ") {
                 self.life.borrow().doubt();
             }
-            if entry.expect == Expect::Forward {
-                match &mut run {
-                    Some((outbox, _, count)) if Rc::ptr_eq(outbox, &entry.outbox) => *count += 1,
-                    _ => {
-                        finish(&mut run, bytes, from);
-                        run = Some((entry.outbox, from, 1));
-                    }
-                }
+            let forwards = match &entry.expect {
+                Expect::Forward => true,
+                Expect::Look(_) => !reply::is_nil(frame),
+                _ => false,
+            };
+            if forwards {
+                run.extend(&entry.outbox, bytes, from);
             } else {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.special(entry, frame)?;
             }
             from = end;
             if self.queue.borrow().front().is_some_and(|entry| !entry.expect.is_remote()) {
-                finish(&mut run, bytes, from);
+                run.finish(bytes, from);
                 self.locals();
             }
         }
-        finish(&mut run, bytes, from);
+        run.finish(bytes, from);
         bytes.advance(from);
         Ok(())
     }
@@ -320,8 +335,14 @@ impl Shared {
         if let Some(near) = &self.near {
             near_lane::heard(&mut near.borrow_mut(), &entry.expect, frame, self.db);
         }
-        match entry.expect {
-            Expect::Protocol(protocol) if !refused => self.protocol.set(protocol),
+        match &entry.expect {
+            Expect::Look(look) if !self.is_overtaken(&entry.outbox, look) => {
+                entry.outbox.miss(look, self.protocol.get());
+                entry.outbox.settle(1);
+                entry.outbox.wake();
+                return Ok(());
+            }
+            Expect::Protocol(protocol) if !refused => self.protocol.set(*protocol),
             Expect::Number => {
                 let number = reply::integer(frame).and_then(|number| u64::try_from(number).ok());
                 self.number.store(number.unwrap_or_default(), Ordering::Release);
@@ -332,6 +353,13 @@ impl Shared {
         entry.outbox.settle(1);
         entry.outbox.wake();
         Ok(())
+    }
+
+    /// Whether the session has sent, behind its question for a key that is not there, what may change that: it counts
+    /// on the reply from before it.
+    fn is_overtaken(&self, outbox: &Rc<Outbox>, look: &Look) -> bool {
+        let own = |entry: &Entry| Rc::ptr_eq(&entry.outbox, outbox) && entry.touched.covers(&look.key);
+        self.versions.stamp(&look.key) != look.stamp && self.queue.borrow().iter().any(own)
     }
 
     /// Gives the replies whose turn has come and that the server has no part in.
@@ -407,15 +435,16 @@ impl Shared {
         self.life.replace(Rc::new(Life::new())).end();
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.queue.borrow_mut());
-        for Entry { outbox, expect, touched } in entries {
+        for Entry { outbox, expect, touched, count } in entries {
             // It may have run, or run yet.
             self.versions.bump(&touched);
-            outbox.settle(1);
+            outbox.settle(count);
             match (loss, &expect) {
                 (_, Expect::Local(reply)) => outbox.push(reply),
                 (Loss::Error, Expect::Noted | Expect::Executed(_)) => outbox.note(&error),
+                (Loss::Error, Expect::Keep(kept)) => kept.keep(&error),
                 (Loss::Close, _) => outbox.end(Fate::UpstreamLost),
-                (Loss::Error, expect) if expect.is_answer() => outbox.push(&error),
+                (Loss::Error, expect) if expect.is_answer() => (0..count).for_each(|_| outbox.push(&error)),
                 (Loss::Error, _) => {}
             }
             outbox.wake();
@@ -431,14 +460,5 @@ impl Shared {
         for outbox in self.stalled.borrow_mut().drain(..) {
             outbox.wake();
         }
-    }
-}
-
-/// Hands on a run of replies that ends before `end`.
-fn finish(run: &mut Option<(Rc<Outbox>, usize, usize)>, bytes: &[u8], end: usize) {
-    if let Some((outbox, start, count)) = run.take() {
-        outbox.push(bytes.get(start..end).unwrap_or_default());
-        outbox.settle(count);
-        outbox.wake();
     }
 }

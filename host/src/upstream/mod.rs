@@ -4,6 +4,7 @@ mod commands;
 mod control;
 pub mod embedded;
 mod expect;
+mod holes;
 mod keys;
 mod lane;
 mod lanes;
@@ -20,7 +21,8 @@ use bytes::BytesMut;
 
 pub use commands::reported;
 pub use control::{Control, ServerFacts};
-pub use expect::Expect;
+pub use expect::{Expect, Kept};
+pub use holes::{Hole, Missed};
 pub use keys::{End, Found, Keys, Look, Page, is_refusal};
 pub use lane::{Lane, Listening};
 pub use lanes::Lanes;

@@ -7,17 +7,27 @@ use std::task::Waker;
 use bytes::BytesMut;
 
 use super::Loss;
+use super::holes::{Hole, Holes, Missed};
 use super::lane::Life;
-use crate::resp::write;
+use crate::lease::Look;
+use crate::resp::{Protocol, write};
 
 /// The reply side of one session. Shared by the session and the lane it is on, on one thread.
 pub struct Outbox {
+    /// What the client may have now.
     bytes: RefCell<BytesMut>,
     bytes_max: usize,
-    /// Replies that lanes still owe the session, the swallowed ones included.
+    /// Replies that are still to come, the swallowed ones and those that places are kept for included.
     owed: Cell<usize>,
+    /// How many of them places are kept for.
+    open: Cell<usize>,
+    holes: RefCell<Holes>,
+    /// Keys that were not there, each with the number of its reply's place.
+    missed: RefCell<Vec<(Rc<Look>, Protocol, u64)>>,
     waker: Cell<Option<Waker>>,
     fate: Cell<Fate>,
+    /// The client sends nothing more.
+    leaving: Cell<bool>,
     /// Channels, patterns and shard channels that the session is subscribed to.
     subscribed: Cell<[i64; 3]>,
     /// The number that the server has given a connection to which this session's invalidations go, and ours.
@@ -67,8 +77,12 @@ impl Outbox {
             bytes: RefCell::default(),
             bytes_max,
             owed: Cell::new(0),
+            open: Cell::new(0),
+            holes: RefCell::default(),
+            missed: RefCell::default(),
             waker: Cell::new(None),
             fate: Cell::new(Fate::Alive),
+            leaving: Cell::new(false),
             subscribed: Cell::new([0; 3]),
             redirect: Cell::new(None),
             asked_own: RefCell::default(),
@@ -84,6 +98,9 @@ impl Outbox {
         if self.fate.get() != Fate::Alive {
             return;
         }
+        if self.open.get() > 0 {
+            return self.push_behind(reply);
+        }
         let mut bytes = self.bytes.borrow_mut();
         if bytes.len() + reply.len() > self.bytes_max {
             bytes.clear();
@@ -93,21 +110,73 @@ impl Outbox {
         bytes.extend_from_slice(reply);
     }
 
-    /// Writes replies in place, through `write`.
-    pub fn fill(&self, write: impl FnOnce(&mut BytesMut)) {
-        if self.fate.get() == Fate::Alive {
-            write(&mut self.bytes.borrow_mut());
+    /// The same, behind a place that is kept.
+    #[cold]
+    fn push_behind(&self, reply: &[u8]) {
+        if self.has_room(reply) {
+            self.holes.borrow_mut().push(reply);
         }
     }
 
-    /// Lets the session write what is there to its socket, which it takes off the front.
+    /// Whether a reply fits. If it does not, the session is over.
+    fn has_room(&self, reply: &[u8]) -> bool {
+        let fits = self.len() + reply.len() <= self.bytes_max;
+        if !fits {
+            self.bytes.borrow_mut().clear();
+            self.holes.borrow_mut().clear();
+            self.end(Fate::Overflowed);
+        }
+        fits
+    }
+
+    /// Keeps the place of the next reply: its number.
+    pub(super) fn open_hole(&self) -> u64 {
+        self.open.set(self.open.get() + 1);
+        self.owe(1);
+        self.holes.borrow_mut().keep()
+    }
+
+    /// A key is not there: the place of the reply is kept, and the session looks further.
+    pub(super) fn miss(&self, look: &Rc<Look>, protocol: Protocol) {
+        let number = self.open_hole();
+        self.missed.borrow_mut().push((Rc::clone(look), protocol, number));
+    }
+
+    /// Whether a key was not there since this was last asked.
+    pub fn has_missed(&self) -> bool {
+        self.open.get() > 0 && !self.missed.borrow().is_empty()
+    }
+
+    /// Keys that were not there since this was last asked.
+    pub fn take_missed(self: &Rc<Self>) -> impl Iterator<Item = Missed> + use<> {
+        let missed = self.missed.take();
+        let outbox = Rc::clone(self);
+        missed.into_iter().map(move |(look, protocol, number)| {
+            let hole = Hole::of(&outbox, number);
+            Missed { look, protocol, hole }
+        })
+    }
+
+    /// Gives the reply that a place was kept for.
+    pub(super) fn fill_hole(&self, number: u64, reply: &[u8]) {
+        if self.fate.get() == Fate::Alive && self.has_room(reply) {
+            self.holes.borrow_mut().fill(number, reply, &mut self.bytes.borrow_mut());
+        }
+        self.open.set(self.open.get().saturating_sub(1));
+        self.settle(1);
+        self.wake();
+    }
+
+    /// Lets the session write what the client may have to its socket, which it takes off the front: what is before the
+    /// first place that is kept.
     pub fn drain<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
         write(&mut self.bytes.borrow_mut())
     }
 
-    /// Bytes that wait for the client.
+    /// Bytes that wait for the client, those behind places that are kept included.
     pub fn len(&self) -> usize {
-        self.bytes.borrow().len()
+        let behind = if self.open.get() > 0 { self.holes.borrow().bytes() } else { 0 };
+        self.bytes.borrow().len() + behind
     }
 
     /// Nothing waits for the client.
@@ -118,6 +187,11 @@ impl Outbox {
     /// Replies that are still to come.
     pub fn owed(&self) -> usize {
         self.owed.get()
+    }
+
+    /// The same without those that places are kept for, which are in nobody's queue.
+    pub(super) fn owed_by_lane(&self) -> usize {
+        self.owed.get() - self.open.get().min(self.owed.get())
     }
 
     pub(super) fn owe(&self, count: usize) {
@@ -150,7 +224,9 @@ impl Outbox {
             Loss::Error => {
                 let error = "ERR bellwether lost the server after this client wrote; whether what it wrote is there is \
                              not known";
-                self.fill(|out| write::error(out, error));
+                let mut reply = Vec::new();
+                write::error(&mut reply, error);
+                self.push(&reply);
             }
         }
         true
@@ -166,6 +242,16 @@ impl Outbox {
         if self.fate.get() == Fate::Alive {
             self.fate.set(fate);
         }
+    }
+
+    /// The client sends nothing more; it still has what it is owed.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether it may send something.
+    pub(super) fn stays(&self) -> bool {
+        self.fate.get() == Fate::Alive && !self.leaving.get()
     }
 
     /// Channels, patterns and shard channels the session is subscribed to.

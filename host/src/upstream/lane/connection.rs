@@ -61,7 +61,7 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
     for expect in openings.into_iter().rev() {
         lane.owe(1);
         let outbox = Rc::clone(&lane);
-        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing });
+        shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing, count: 1 });
     }
     let mut opened = false;
     shared.dead.set(false);

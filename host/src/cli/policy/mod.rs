@@ -1,0 +1,90 @@
+//! `bellwether policy …`: what the author of a policy types. Each verb uses the engine and the limits of the server, so
+//! that what passes here loads there; none of them connects to anything.
+
+mod check;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, Command};
+
+use super::{Call, Verb, settings_args, unless_unread};
+use crate::config::Setting;
+use crate::policy::{Engine, Limits, Mount, Origin};
+use crate::reload::settings_of;
+
+pub(super) const VERB: Verb = Verb {
+    name: "policy",
+    command: |command| {
+        let command =
+            command.about("Write a policy: check, test").subcommand_required(true).arg_required_else_help(true);
+        VERBS.iter().fold(command, |command, verb| {
+            let own = (verb.command)(Command::new(verb.name));
+            command.subcommand(settings_args(own, is_limit))
+        })
+    },
+    run: |call, out| unless_unread(run(call, out)),
+};
+
+const VERBS: [Verb; 1] = [check::VERB];
+
+fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
+    let verb = VERBS.iter().find(|verb| verb.name == name).context("there is no such verb")?;
+    (verb.run)(Call { verb: verb.name, matches, ..call }, out)
+}
+
+/// Of the settings, those that bound what a policy may take.
+fn is_limit(setting: &Setting) -> bool {
+    setting.name.starts_with("policy_") && setting.name.ends_with("_max")
+}
+
+/// The server's engine, with its limits.
+fn engine(call: &Call<'_>) -> anyhow::Result<Engine> {
+    Engine::new(Limits::of(&call.config))
+}
+
+fn json_arg() -> Arg {
+    Arg::new("json").long("json").help("Print JSON, for programs").action(ArgAction::SetTrue)
+}
+
+fn settings_arg() -> Arg {
+    Arg::new("settings").long("settings").value_name("FILE").help(
+        "The policy's own settings, as `NAME.toml` of a policy folder has them under [settings] [default: the \
+               NAME.toml beside the component]",
+    )
+}
+
+/// The file beside a component that has its name: `ttl.cases.toml` beside `ttl.wasm`. None: there is none.
+fn beside(component: &Path, ending: &str) -> Option<PathBuf> {
+    let name = component.file_stem()?.to_str()?;
+    Some(component.with_file_name(format!("{name}{ending}"))).filter(|path| path.is_file())
+}
+
+/// The name that a component in a file has as a policy.
+fn policy_name(component: &Path) -> String {
+    component.file_stem().map_or("policy".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A component in a file as a policy of its own, with the settings that were given or stand beside it. Its cases are
+/// left to whoever wants them.
+fn mount(component: &Path, settings: Option<&String>) -> anyhow::Result<Mount> {
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    let settings = match settings.map(PathBuf::from).or_else(|| beside(component, ".toml")) {
+        None => "{}".to_owned(),
+        Some(path) => settings_of(&path)?,
+    };
+    Ok(Mount {
+        name: policy_name(component),
+        component: bytes.into(),
+        settings,
+        cases: None,
+        origin: Origin::File(component.to_owned()),
+    })
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

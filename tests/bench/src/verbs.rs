@@ -1,0 +1,139 @@
+//! What each verb takes, and what it prints.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::arguments::Arguments;
+use crate::figures::Figures;
+use crate::keys::Keys;
+use crate::load::{Load, SILENCE_MAX};
+use crate::template::{Request, Shape, mix, shown};
+use crate::{closed, delay, open};
+
+const KEYS: usize = 10_000;
+const PREFIX: &str = "fyntrix:general:";
+
+/// `closed`
+pub(crate) fn closed(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let load = load(arguments)?;
+    arguments.finish()?;
+    print(&closed::run(&load)?.json())
+}
+
+/// `open`
+pub(crate) fn open(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let rate: f64 = arguments.take("rate")?.context("--rate is missing: requests a second")?;
+    ensure!(rate.is_finite() && rate > 0.0, "--rate is above 0");
+    let load = load(arguments)?;
+    arguments.finish()?;
+    ensure!(load.pipeline == 1, "an open loop has no --pipeline: it sends what is due");
+    let figures: Figures = open::run(&load, rate)?;
+    print(&figures.json())
+}
+
+/// `fill`: the keys in order, in batches.
+pub(crate) fn fill(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let to = arguments.address("to")?;
+    let (shape, count) = (shape(arguments)?, arguments.count("keys", KEYS)?);
+    arguments.finish()?;
+    let request = Request::named("set", &shape)?;
+    let mut stream = connect(to)?;
+    let numbers: Vec<u32> = (0..u32::try_from(count)?).collect();
+    let (mut out, mut replies) = (Vec::new(), Vec::new());
+    for batch in numbers.chunks(100) {
+        out.clear();
+        for number in batch {
+            request.sent.write(&Keys::only(*number), 0, &mut out);
+        }
+        stream.write_all(&out)?;
+        replies.resize(batch.len() * 5, 0);
+        stream.read_exact(&mut replies).context("the server does not answer SET")?;
+        ensure!(replies == b"+OK\r\n".repeat(batch.len()), "wrong reply to SET: {}", shown(&replies));
+    }
+    print(&json!({ "keys": count }))
+}
+
+/// `hold`
+pub(crate) fn hold(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let (to, count) = (arguments.address("to")?, arguments.count("connections", 1000)?);
+    arguments.finish()?;
+    let mut held = Vec::new();
+    for number in 1..=count {
+        let mut stream = connect(to).with_context(|| format!("connection {number}"))?;
+        // Answered once, so that it is whole at both ends.
+        stream.write_all(b"*2\r\n$3\r\nGET\r\n$4\r\nnone\r\n")?;
+        let mut reply = [0; 5];
+        stream.read_exact(&mut reply).with_context(|| format!("no reply on connection {number}"))?;
+        ensure!(reply == *b"$-1\r\n", "wrong reply to GET of nothing: {}", shown(&reply));
+        held.push(stream);
+    }
+    print(&json!({ "connections": held.len() }))?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// `delay`
+pub(crate) fn delay(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let (listen, to) = (arguments.address("listen")?, arguments.address("to")?);
+    let delay = arguments.span("ms", 1e3, 1.0)?;
+    arguments.finish()?;
+    delay::run(listen, to, delay)
+}
+
+/// A connection that sends what it is given at once.
+pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, SILENCE_MAX).with_context(|| format!("nothing listens at {to}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    Ok(stream)
+}
+
+/// Has threads woken when they asked for it, and not up to 50 µs later. Where the system has no such thing they are
+/// late, and lateness is told.
+pub(crate) fn wake_on_time() {
+    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
+}
+
+pub(crate) fn print(value: &Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    Ok(out.flush()?)
+}
+
+fn shape(arguments: &mut Arguments) -> anyhow::Result<Shape> {
+    let namespaces = arguments.take("namespaces")?;
+    if namespaces == Some(0) {
+        bail!("--namespaces is at least 1");
+    }
+    let prefix = arguments.take("prefix")?.unwrap_or_else(|| PREFIX.to_owned());
+    Ok(Shape { prefix, namespaces, value_bytes: arguments.count("value-bytes", 256)? })
+}
+
+fn load(arguments: &mut Arguments) -> anyhow::Result<Load> {
+    let shape = shape(arguments)?;
+    let text: String = arguments.take("mix")?.unwrap_or_else(|| "get".to_owned());
+    let (requests, weights): (Vec<_>, Vec<usize>) = mix(&text, &shape)?.into_iter().unzip();
+    let choice: Vec<usize> =
+        weights.iter().enumerate().flat_map(|(at, weight)| std::iter::repeat_n(at, *weight)).collect();
+    ensure!(!choice.is_empty(), "the mix {text:?} is empty");
+    let seed = arguments.take("seed")?.unwrap_or(1);
+    let processes: String = arguments.take("cpu-of")?.unwrap_or_default();
+    let id = |text: &str| text.parse().with_context(|| format!("--cpu-of: {text:?} is not the number of a process"));
+    let keys = u32::try_from(arguments.count("keys", KEYS)?)?;
+    Ok(Load {
+        to: arguments.address("to")?,
+        clients: arguments.count("clients", 50)?,
+        pipeline: arguments.count("pipeline", 1)?,
+        seconds: arguments.span("seconds", 1.0, 1.0)?,
+        warm_up: arguments.span("warm-up-seconds", 1.0, 0.2)?,
+        requests_max: arguments.take("requests")?,
+        keys: Keys::draw(keys, arguments.take("zipf")?, seed),
+        requests,
+        choice,
+        seed,
+        cpu_of: processes.split(',').filter(|text| !text.is_empty()).map(id).collect::<Result<_, _>>()?,
+    })
+}
