@@ -34,3 +34,4 @@ mod tidy;
 mod top;
 mod transcripts;
 mod upstream;
+mod warm;

@@ -203,6 +203,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "lease" => &["lease", "namespace"],
         "near" => &["near", "resp"],
         "top" => &["top"],
+        "warm" => &["warm", "worker", "policy", "upstream", "metrics"],
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
         "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],

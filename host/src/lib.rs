@@ -32,4 +32,5 @@ pub mod tls;
 pub mod top;
 pub mod upstream;
 pub mod users;
+pub mod warm;
 pub mod worker;

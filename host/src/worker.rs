@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -65,9 +66,25 @@ pub enum Order {
     Facts(Arc<ServerFacts>),
     /// Tell which keys are busy and which large, under the rules of the generation, and which of them are near.
     Top(u64, oneshot::Sender<(Told, Vec<bool>)>),
+    /// Read these values into the near cache.
+    Warm(Warm),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
+
+/// Values that are to be read into the near cache.
+#[derive(Debug)]
+pub struct Warm {
+    /// Their database.
+    pub db: u32,
+    /// Their keys.
+    pub keys: Arc<[Vec<u8>]>,
+    /// Told which of them are kept.
+    pub done: oneshot::Sender<Vec<bool>>,
+}
+
+/// How often it is looked whether values have come.
+const WARM_LOOK: Duration = Duration::from_millis(2);
 
 // === impl Worker ===
 
@@ -129,6 +146,7 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                     *shared.commands.borrow_mut() = Rc::new(Table::clone(&facts.commands));
                     *shared.facts.borrow_mut() = facts;
                 }
+                Some(Order::Warm(asked)) => drop(tokio::task::spawn_local(warm(Rc::clone(&shared), asked))),
                 // Who asked may be gone.
                 Some(Order::Top(generation, asked)) => drop(asked.send(top(&shared, generation))),
                 Some(Order::Drain) | None => break,
@@ -147,6 +165,29 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     shared.leases.wake();
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
+    }
+}
+
+/// Reads values into the near cache, for as long as somebody waits for that.
+async fn warm(shared: Rc<Shared>, Warm { db, keys, done }: Warm) {
+    let mut asked = 0;
+    while !done.is_closed() {
+        let now = shared.clock.now();
+        while let Some(key) = keys.get(asked) {
+            // Of a rule that keeps none, or of no rule.
+            let is_near = shared.policies.borrow().near(key).is_some();
+            if is_near && !shared.lanes.warm(db, key, now) {
+                break;
+            }
+            asked += 1;
+        }
+        if asked == keys.len() && !shared.near.borrow().is_filling(db, &keys) {
+            let near = shared.near.borrow();
+            // Who asked may be gone by now.
+            drop(done.send(keys.iter().map(|key| near.holds(db, key)).collect()));
+            return;
+        }
+        tokio::time::sleep(WARM_LOOK).await;
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Status {
     clients: OnceLock<Arc<Clients>>,
     /// Ways to ask the workers, set with the clients.
     orders: OnceLock<Vec<mpsc::UnboundedSender<Order>>>,
+    /// Values are being read into the near cache, and clients are better served elsewhere until then.
+    warming: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -56,10 +58,23 @@ impl Status {
         current: watch::Receiver<Arc<PolicySet>>,
         last_refusal: Arc<Mutex<Option<Refusal>>>,
     ) -> Arc<Self> {
-        let (clients, orders, draining) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(false));
+        let (clients, orders) = (OnceLock::new(), OnceLock::new());
+        let (warming, draining) = (AtomicBool::new(false), AtomicBool::new(false));
         let (upstream, versions) = (Arc::clone(&route.state), Arc::clone(&route.versions));
         let target = route.target.clone();
-        Arc::new(Self { clock, metrics, target, upstream, versions, current, last_refusal, clients, orders, draining })
+        Arc::new(Self {
+            clock,
+            metrics,
+            target,
+            upstream,
+            versions,
+            current,
+            last_refusal,
+            clients,
+            orders,
+            warming,
+            draining,
+        })
     }
 
     /// Clients are accepted now, and served by the workers that take these orders.
@@ -67,6 +82,11 @@ impl Status {
         // There is one listener, which begins once.
         drop(self.orders.set(orders));
         drop(self.clients.set(clients));
+    }
+
+    /// Values are being read into the near cache, or are there now.
+    pub fn warming(&self, warming: bool) {
+        self.warming.store(warming, Ordering::Relaxed);
     }
 
     /// Clients are no longer accepted.
@@ -82,6 +102,8 @@ impl Status {
             Some("waiting for the server")
         } else if self.upstream.connections() == 0 {
             Some("the server is lost")
+        } else if self.warming.load(Ordering::Relaxed) {
+            Some("warming the near cache")
         } else {
             None
         }
