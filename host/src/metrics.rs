@@ -64,6 +64,8 @@ pub enum Leased {
     New,
     /// It was told so, although another has the right to recompute the value.
     Missed,
+    /// The key was there, near its end: it tried for the right to recompute the value.
+    Ahead,
 }
 
 /// The counters of one rule.
@@ -166,7 +168,7 @@ impl Outcome {
 
 impl Leased {
     /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Won, Self::Stale, Self::New, Self::Missed];
+    pub const ALL: [Self; 5] = [Self::Won, Self::Stale, Self::New, Self::Missed, Self::Ahead];
 
     /// What metrics call it.
     pub fn label(self) -> &'static str {
@@ -175,6 +177,7 @@ impl Leased {
             Self::Stale => "stale",
             Self::New => "new",
             Self::Missed => "missed",
+            Self::Ahead => "ahead",
         }
     }
 }

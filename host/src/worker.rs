@@ -175,8 +175,8 @@ async fn warm(shared: Rc<Shared>, Warm { db, keys, done }: Warm) {
         let now = shared.clock.now();
         while let Some(key) = keys.get(asked) {
             // Of a rule that keeps none, or of no rule.
-            let is_near = shared.policies.borrow().near(key).is_some();
-            if is_near && !shared.lanes.warm(db, key, now) {
+            let rule = shared.policies.borrow().near(key);
+            if rule.is_some_and(|rule| !shared.lanes.warm(db, key, rule.ahead_percent, now)) {
                 break;
             }
             asked += 1;
