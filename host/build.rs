@@ -1,5 +1,9 @@
 //! Compiles the standard policies to components, so that `cargo run` is all it takes.
 
+#[path = "src/policy/componentize.rs"]
+#[allow(unreachable_pub, reason = "the program's own file")]
+mod componentize;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -32,34 +36,11 @@ fn build() -> anyhow::Result<()> {
     for policy in POLICIES {
         let module = target_dir.join(TARGET).join("policy").join(format!("{}.wasm", policy.replace('-', "_")));
         let module = std::fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
-        let component = wit_component::ComponentEncoder::default()
-            .validate(true)
-            .module(&module)
-            .and_then(|encoder| encoder.encode())
-            .with_context(|| format!("cannot make a component of {policy}"))?;
-        let component = without_names(&component).with_context(|| format!("the component of {policy}"))?;
+        let component =
+            componentize::component(&module).with_context(|| format!("cannot make a component of {policy}"))?;
         std::fs::write(out.join(format!("{policy}.wasm")), component)?;
     }
     Ok(())
-}
-
-/// Leaves out the names of a component's parts, a custom section that only a debugger reads: a hundredth of it.
-fn without_names(component: &[u8]) -> anyhow::Result<Vec<u8>> {
-    const CUSTOM: u8 = 0;
-    let (header, mut rest) = component.split_at_checked(8).context("it has no header")?;
-    let mut kept = header.to_vec();
-    while let Some((&id, after_id)) = rest.split_first() {
-        // The section's size, in LEB128.
-        let digits = after_id.iter().position(|byte| byte & 0x80 == 0).context("a section has no size")? + 1;
-        let (size, after_size) = after_id.split_at(digits);
-        let size = size.iter().rev().fold(0, |size, byte| size << 7 | usize::from(byte & 0x7f));
-        let (body, next) = after_size.split_at_checked(size).context("a section is cut off")?;
-        if id != CUSTOM || !body.starts_with(b"\x0ecomponent-name") {
-            kept.extend_from_slice(&rest[..rest.len() - next.len()]);
-        }
-        rest = next;
-    }
-    Ok(kept)
 }
 
 /// A missing target shows as hundreds of errors about `core`; say what to type instead.

@@ -1,6 +1,9 @@
 //! What the author of a policy types: `bellwether policy …`, on real components, well-formed and not.
 
+mod cases;
 mod check;
+mod one;
+mod project;
 
 use std::path::Path;
 

@@ -123,7 +123,11 @@ fn explain_key(
         None => writeln!(out, "policy    none: lifetimes under this rule are left alone")?,
         Some(asked) => {
             show_market(policies, &asked, rule, out)?;
-            show_asked(&asked, key, now, rule.fallback_ttl_ms, out)?;
+            show_asked(&asked, key, now, out)?;
+            if asked.decision.is_err() {
+                let fallback = rule.fallback_ttl_ms.map_or("the write is refused".to_owned(), format::span);
+                writeln!(out, "fallback  {fallback}")?;
+            }
         }
     }
     if let Some(ms) = client_ttl {
@@ -140,30 +144,18 @@ fn show_lease(rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
     });
     let wait = rule.lease_wait_ms.map_or("not at all".to_owned(), format::span);
     let lease = format::span(lease_ms);
+    if let Some(percent) = rule.refresh_ahead_percent {
+        writeln!(out, "ahead     one client recomputes a value in memory when {percent} % of its lifetime are left")?;
+    }
     Ok(writeln!(out, "lease     {lease} for one client to recompute it; {stale}; without, they wait {wait}")?)
 }
 
 fn show_market(policies: &mut Policies, asked: &Asked, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
-    match &asked.market {
-        None => writeln!(out, "market    none")?,
-        Some((name, Err(error))) => writeln!(out, "market    {name}: {error}")?,
-        Some((name, Ok(session))) => {
-            let markets = policies.decider().markets()?;
-            let known = markets.iter().find(|market| market.name == *name || market.aliases.contains(name));
-            let zone = known.and_then(|market| TimeZone::get(&market.time_zone).ok());
-            let local = |at| format::local(at, zone.as_ref());
-            writeln!(
-                out,
-                "market    {name}: {} since {} until {}",
-                session.phase.label(),
-                local(session.since),
-                local(session.until)
-            )?;
-            if let Some(open) = session.next_regular_open {
-                writeln!(out, "          next regular open {}", local(open))?;
-            }
-        }
-    }
+    let name = asked.market.as_ref().map(|(name, _)| name);
+    let markets = if name.is_some() { policies.decider().markets()? } else { Vec::new() };
+    let known = name.and_then(|name| markets.iter().find(|of| of.name == *name || of.aliases.contains(name)));
+    let zone = known.and_then(|market| TimeZone::get(&market.time_zone).ok());
+    show_session(asked, zone.as_ref(), out)?;
     if asked.unknown_symbol {
         let which = match &rule.market {
             MarketSource::Symbol { part: Some(part), .. } => format!("part {part} of the key is not"),
@@ -176,12 +168,33 @@ fn show_market(policies: &mut Policies, asked: &Asked, rule: &Rule, out: &mut dy
     Ok(())
 }
 
-fn show_asked(asked: &Asked, key: &[u8], now: i64, fallback: Option<u64>, out: &mut dyn Write) -> anyhow::Result<()> {
+/// The session that the policy was handed, on the market's own clock where its zone is known.
+pub(super) fn show_session(asked: &Asked, zone: Option<&TimeZone>, out: &mut dyn Write) -> anyhow::Result<()> {
+    match &asked.market {
+        None => writeln!(out, "market    none")?,
+        Some((name, Err(error))) => writeln!(out, "market    {name}: {error}")?,
+        Some((name, Ok(session))) => {
+            let local = |at| format::local(at, zone);
+            writeln!(
+                out,
+                "market    {name}: {} since {} until {}",
+                session.phase.label(),
+                local(session.since),
+                local(session.until)
+            )?;
+            if let Some(open) = session.next_regular_open {
+                writeln!(out, "          next regular open {}", local(open))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the policy decided, why, what it took, and the lines it wrote.
+pub(super) fn show_asked(asked: &Asked, key: &[u8], now: i64, out: &mut dyn Write) -> anyhow::Result<()> {
     match &asked.decision {
         Err(error) => {
             writeln!(out, "policy    {} failed: {}", asked.policy, one_line(error))?;
-            let fallback = fallback.map_or("the write is refused".to_owned(), format::span);
-            writeln!(out, "fallback  {fallback}")?;
         }
         Ok((decision, cost)) => {
             let expiry = match decision.expiry {

@@ -44,8 +44,8 @@ pub struct Fault {
     pub place: Option<String>,
 }
 
-/// The contract's files, in the words of this host.
-const WIT: [(&str, &str); 7] = [
+/// The contract's files, by name.
+pub const WIT: [(&str, &str); 7] = [
     ("lifecycle.wit", include_str!("../../../wit/lifecycle.wit")),
     ("log.wit", include_str!("../../../wit/log.wit")),
     ("market-hours.wit", include_str!("../../../wit/market-hours.wit")),

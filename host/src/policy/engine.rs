@@ -9,6 +9,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{market_hours, namespaces, ttl};
+use super::bounds;
 use super::instance::State;
 use crate::config::Config;
 
@@ -104,10 +105,6 @@ const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// What memories are counted in; the custom page sizes proposal is not switched on.
 const PAGE_BYTES: u64 = 65_536;
-/// What one store may have, whichever engine it is of.
-pub(super) const STORE_TABLE_ELEMENTS_MAX: usize = 100_000;
-pub(super) const STORE_TABLES_MAX: u32 = 32;
-pub(super) const STORE_MEMORIES_MAX: u32 = 8;
 /// Instances that may live at once: workers × policies × generations, with room.
 const INSTANCES_MAX: u32 = 4096;
 /// What stays resident of an instance's memory between uses.
@@ -224,14 +221,16 @@ impl Engine {
                  (policy_memory_bytes_max)"
             );
         }
-        if usize::try_from(table_elements).map_or(true, |elements| elements > STORE_TABLE_ELEMENTS_MAX) {
-            bail!("needs a table of {table_elements} elements; at most {STORE_TABLE_ELEMENTS_MAX} are allowed");
+        if usize::try_from(table_elements).map_or(true, |elements| elements > bounds::TABLE_ELEMENTS_MAX) {
+            bail!("needs a table of {table_elements} elements; at most {} are allowed", bounds::TABLE_ELEMENTS_MAX);
         }
-        if required.num_memories > STORE_MEMORIES_MAX || required.num_tables > STORE_TABLES_MAX {
+        if required.num_memories > bounds::MEMORIES_MAX || required.num_tables > bounds::TABLES_MAX {
             bail!(
-                "needs {} memories and {} tables; at most {STORE_MEMORIES_MAX} and {STORE_TABLES_MAX} are allowed",
+                "needs {} memories and {} tables; at most {} and {} are allowed",
                 required.num_memories,
-                required.num_tables
+                required.num_tables,
+                bounds::MEMORIES_MAX,
+                bounds::TABLES_MAX
             );
         }
         Ok(Needs { memory_bytes, table_elements })

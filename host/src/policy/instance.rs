@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use rustc_hash::FxHashMap;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::Store;
 
 use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
 use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
-use super::engine::{Engine, Loaded, STORE_MEMORIES_MAX, STORE_TABLE_ELEMENTS_MAX, STORE_TABLES_MAX, chain};
+use super::bounds::Bounds;
+use super::engine::{Engine, Loaded, chain};
 use super::log::{Line, PolicyLog, clean};
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
@@ -50,7 +51,7 @@ pub(super) struct Instance {
 
 /// What a policy's store holds for the host.
 pub(super) struct State {
-    limits: StoreLimits,
+    limits: Bounds,
     log: PolicyLog,
     /// Who answers questions about other markets.
     market: Option<SharedInstance>,
@@ -87,15 +88,8 @@ impl Instance {
         market: Option<SharedInstance>,
     ) -> anyhow::Result<(Self, Description)> {
         let limits = &engine.limits;
-        let store_limits = StoreLimitsBuilder::new()
-            .memory_size(limits.memory_bytes_max)
-            .table_elements(STORE_TABLE_ELEMENTS_MAX)
-            .instances(32)
-            .tables(STORE_TABLES_MAX as usize)
-            .memories(STORE_MEMORIES_MAX as usize)
-            .build();
         let state = State {
-            limits: store_limits,
+            limits: Bounds::new(limits.memory_bytes_max),
             log: PolicyLog::new(name),
             market,
             host_calls_left: limits.host_calls_max,
@@ -290,8 +284,12 @@ impl Instance {
         let guest = self.namespaces.as_ref().context("it exports no namespaces")?;
         let guest = guest.bellwether_policy_namespaces();
         let refused = |message: String| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX));
-        let rules = guest.call_rules(&mut self.store).map_err(chain).context("failed to give its rules")?;
-        let symbols = guest.call_symbols(&mut self.store).map_err(chain).context("failed to give its symbols")?;
+        let rules = guest.call_rules(&mut self.store).map_err(chain).context("failed to give its rules");
+        self.trapped = rules.is_err();
+        let rules = rules?;
+        let symbols = guest.call_symbols(&mut self.store).map_err(chain).context("failed to give its symbols");
+        self.trapped = symbols.is_err();
+        let symbols = symbols?;
         let (rules, symbols) = (rules.map_err(refused)?, symbols.map_err(refused)?);
         anyhow::ensure!(rules.len() <= RULES_MAX, "gave {} rules; at most {RULES_MAX} are allowed", rules.len());
         let rules = rules
@@ -302,6 +300,21 @@ impl Instance {
             })
             .collect::<Result<_, _>>()?;
         Ok((rules, symbols.into_iter().map(convert::symbol).collect()))
+    }
+
+    /// Instructions of the last load step: of configuring, or of giving the rules.
+    pub(super) fn load_fuel_taken(&self) -> u64 {
+        self.engine.limits.load_fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// Instructions of the last decision, one that failed too.
+    pub(super) fn fuel_taken(&self) -> u64 {
+        self.engine.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// The most memory it has had.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().limits.memory_bytes()
     }
 
     /// The lines it wrote in its last call.

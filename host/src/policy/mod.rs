@@ -2,6 +2,9 @@
 //! neither Redis nor the runtime that sessions live on.
 
 mod bindings;
+mod bounds;
+pub mod cases;
+pub mod componentize;
 pub mod contract;
 mod convert;
 mod decider;
@@ -9,6 +12,7 @@ mod engine;
 mod health;
 mod instance;
 mod log;
+mod measure;
 pub mod reach;
 mod selftest;
 mod set;
@@ -18,7 +22,8 @@ pub mod standard;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
 pub use engine::{Engine, Facts, Limits, Needs, Role};
 pub use log::{Line, one_line};
-pub use selftest::Passed;
+pub use measure::{Measured, measure};
+pub use selftest::{Outcome, Passed, Report, Trial, Write};
 pub use set::{Mount, Origin, Policy, PolicySet, Rejected, Stage};
 
 /// A market's state over a span of time. The fields mean what the contract's `market-session` says.

@@ -1,12 +1,17 @@
-//! The cases shipped beside a component: questions with the answers its author expects. Run at load, each on a fresh
-//! and on a warm instance, with the default settings.
+//! A component asked its cases, each on a fresh and on a warm instance: at load, and for its author. It is asked with
+//! the settings that the case file has, never with the operator's.
 
-use anyhow::{Context, bail, ensure};
-use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Loaded};
+use anyhow::{anyhow, bail, ensure};
+
+use super::cases::{self, Case, CaseMarket, Pairs, instant};
+use super::engine::{Engine, Facts, Loaded};
 use super::instance::{Instance, Request};
-use super::{DataVersion, Expiry, MarketError, MarketSession, Phase, Role};
+use super::log::{Line, one_line};
+use super::{Asked, Expiry, MarketError, MarketSession, Role};
 use crate::command::Data;
 use crate::namespace::RuleTable;
 
@@ -14,263 +19,308 @@ use crate::namespace::RuleTable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Passed(pub usize);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    #[serde(rename = "case", default)]
-    cases: Vec<Case>,
+/// A component by itself, compiled and linked, to be asked by its author.
+pub struct Trial {
+    pub(super) engine: Engine,
+    pub(super) name: Arc<str>,
+    pub(super) loaded: Loaded,
 }
 
-/// One case. Which fields it has decides which role it is for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Case {
-    name: String,
-    expect: Expect,
-    #[serde(default)]
-    rule: Option<String>,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    key: String,
-    now: Option<jiff::Timestamp>,
-    at: Option<jiff::Timestamp>,
-    #[serde(default)]
-    command: Option<String>,
-    #[serde(default)]
-    value_bytes: u64,
-    client_ttl_ms: Option<u64>,
-    market: Option<CaseMarket>,
-    market_error: Option<String>,
+/// One write, for a ttl policy that is asked by itself.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the contract documents every field of a request")]
+pub struct Write<'a> {
+    pub rule: &'a str,
+    pub namespace: &'a str,
+    pub key: &'a str,
+    pub command: Data,
+    pub value_bytes: u64,
+    pub client_ttl: Option<u64>,
+    pub now: i64,
 }
 
-/// A market's name, or its whole session.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum CaseMarket {
-    Name(String),
-    Session(Box<CaseSession>),
+/// What became of all cases.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order of the file.
+    pub outcomes: Vec<Outcome>,
+    /// The rules of a namespaces policy, and whether a case's key was under each.
+    pub rules: BTreeMap<String, bool>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct CaseSession {
-    name: String,
-    phase: String,
-    since: jiff::Timestamp,
-    until: jiff::Timestamp,
-    next_open: Option<jiff::Timestamp>,
-    next_regular_open: Option<jiff::Timestamp>,
-    previous_close: Option<jiff::Timestamp>,
-    horizon: jiff::Timestamp,
-    #[serde(default)]
-    projected: bool,
+/// What became of one case.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The case's name.
+    pub name: String,
+    /// What it expects.
+    pub expect: Pairs,
+    /// What a fresh instance answered.
+    pub got: Pairs,
+    /// What one that was asked before answered, where that is something else.
+    pub warm: Option<Pairs>,
+    /// Instructions of the answer, by the warm instance.
+    pub fuel: u64,
+    /// How long the answer took, by the warm instance.
+    pub time: Duration,
+    /// The lines that the policy wrote for it.
+    pub lines: Vec<Line>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Expect {
-    after_ms: Option<u64>,
-    at: Option<jiff::Timestamp>,
-    keep: Option<bool>,
-    never: Option<bool>,
-    spread_ms: Option<u64>,
-    phase: Option<String>,
-    until: Option<jiff::Timestamp>,
-    next_open: Option<jiff::Timestamp>,
-    next_regular_open: Option<jiff::Timestamp>,
-    error: Option<String>,
-    rule: Option<String>,
-    market: Option<String>,
+/// An answer with what it took.
+struct Answer {
+    pairs: Pairs,
+    fuel: u64,
+    time: Duration,
+    lines: Vec<Line>,
 }
 
-/// Runs all cases of a file.
+/// Runs all cases of a file, as loading does.
 ///
 /// # Errors
 /// The file is not one of cases, or a case fails; the message names it and gives both answers.
-pub(super) fn run(engine: &Engine, name: &str, loaded: &Loaded, cases: &str) -> anyhow::Result<Passed> {
-    let file: File = toml::from_str(cases).context("the case file")?;
-    ensure!(!file.cases.is_empty(), "the case file has no [[case]]");
-    let fresh = || Ok::<_, anyhow::Error>(Instance::new(engine, name, loaded, "{}", None)?.0);
-    let mut warm = fresh()?;
-    for case in &file.cases {
-        let mut check = || -> anyhow::Result<()> {
-            let answer = case.answer(&mut fresh()?, loaded)?;
-            let again = case.answer(&mut warm, loaded)?;
-            ensure!(
-                answer == again,
-                "a fresh instance answers {answer}, one that was asked before {again}; a policy must be a pure function"
-            );
-            let expect = case.expect.text();
-            ensure!(expect.is_subset(&answer), "expected {expect}, got {answer}");
-            Ok(())
-        };
-        check().with_context(|| format!("case {:?}", case.name))?;
+pub(super) fn run(trial: &Trial, cases: &str) -> anyhow::Result<Passed> {
+    let cases = cases::parse(cases)?;
+    ensure!(!cases.is_empty(), "the case file has no [[case]]");
+    let report = trial.run(&cases)?;
+    match report.outcomes.iter().find(|outcome| !outcome.passed()) {
+        None => Ok(Passed(cases.len())),
+        Some(failed) => Err(anyhow!("case {:?}: {}", failed.name, failed.why())),
     }
-    Ok(Passed(file.cases.len()))
 }
 
-/// An answer as `name = value` pairs, so that a case may ask for some of them.
-#[derive(Debug, PartialEq, Eq)]
-struct Text(Vec<(&'static str, String)>);
+// === impl Outcome ===
 
-// === impl Case ===
+impl Outcome {
+    /// Whether the case passed.
+    pub fn passed(&self) -> bool {
+        self.warm.is_none() && self.expect.differing(&self.got).is_empty()
+    }
 
-impl Case {
-    fn answer(&self, instance: &mut Instance, loaded: &Loaded) -> anyhow::Result<Text> {
-        let has = |role| loaded.facts.roles.contains(&role);
-        if has(Role::Ttl) && self.now.is_some() {
-            self.decision(instance)
-        } else if has(Role::MarketHours) && self.at.is_some() {
-            self.session(instance)
-        } else if has(Role::Namespaces) && !self.key.is_empty() {
-            self.rule(instance)
-        } else {
-            bail!("has neither `now` (for ttl) nor `at` (for market-hours) nor only `key` (for namespaces)")
+    /// Why it failed, in one line.
+    pub fn why(&self) -> String {
+        match &self.warm {
+            Some(warm) => format!(
+                "a fresh instance answers {}, one that was asked before {warm}; a policy must be a pure function",
+                self.got
+            ),
+            None => format!("expected {}, got {}", self.expect, self.got),
         }
     }
 
-    fn decision(&self, instance: &mut Instance) -> anyhow::Result<Text> {
-        let session = match &self.market {
-            Some(CaseMarket::Session(session)) => Some(session.session()?),
-            Some(CaseMarket::Name(_)) => bail!("`market` must be a table with the whole session"),
-            None => None,
-        };
-        let now = millis(self.now.context("no `now`")?);
-        let market = match &self.market_error {
-            Some(error) => Some(Err(market_error(error, now)?)),
-            None => session.as_ref().map(Ok),
-        };
-        let request = Request {
-            rule: self.rule.as_deref().unwrap_or_default(),
-            namespace: &self.namespace,
-            key: &self.key,
-            command: self.command.as_deref().map_or(Ok(Data::Other), data)?,
-            value_bytes: self.value_bytes,
-            client_ttl: self.client_ttl_ms,
-            now,
-            market_name: match &self.market {
-                Some(CaseMarket::Session(session)) => Some(&session.name),
-                _ => None,
-            },
-            market,
-        };
-        let (decision, _) = instance.decide(&request)?;
-        let expiry = match decision.expiry {
-            Expiry::Keep => ("keep", "true".into()),
-            Expiry::Never => ("never", "true".into()),
-            Expiry::After(ms) => ("after-ms", ms.to_string()),
-            Expiry::At(at) => ("at", instant(at)),
-        };
-        Ok(Text(vec![expiry, ("spread-ms", decision.spread_ms.to_string())]))
+    /// Of a case whose settings were refused.
+    fn refused(case: &Case, error: &anyhow::Error) -> Self {
+        Self {
+            name: case.name.clone(),
+            expect: case.expect.clone(),
+            got: Pairs(vec![("refused", one_line(error))]),
+            warm: None,
+            fuel: 0,
+            time: Duration::ZERO,
+            lines: Vec::new(),
+        }
+    }
+}
+
+// === impl Trial ===
+
+impl Trial {
+    /// Compiles and links a component.
+    ///
+    /// # Errors
+    /// It does not load; the message says why.
+    pub fn load(engine: &Engine, name: &str, component: &[u8]) -> anyhow::Result<Self> {
+        Ok(Self { engine: engine.clone(), name: name.into(), loaded: engine.load(component)? })
     }
 
-    fn session(&self, instance: &mut Instance) -> anyhow::Result<Text> {
-        let Some(CaseMarket::Name(market)) = &self.market else { bail!("`market` must be a name") };
-        let (session, _) = instance.session_at(market, millis(self.at.context("no `at`")?))?;
-        Ok(match session {
-            Err(MarketError::UnknownMarket) => Text(vec![("error", "unknown-market".into())]),
-            Err(MarketError::BeyondHorizon(_)) => Text(vec![("error", "beyond-horizon".into())]),
-            Ok(session) => {
-                let mut text = vec![("phase", session.phase.label().into()), ("until", instant(session.until))];
-                text.extend(session.next_open.map(|at| ("next-open", instant(at))));
-                text.extend(session.next_regular_open.map(|at| ("next-regular-open", instant(at))));
-                Text(text)
+    /// What can be said of the component.
+    pub fn facts(&self) -> &Facts {
+        &self.loaded.facts
+    }
+
+    /// Asks every case: a fresh instance once, a warm one twice, so that the first case meets a warm one too.
+    ///
+    /// # Errors
+    /// A case cannot be asked, such as one for a role that the component does not have; the message names it.
+    pub fn run(&self, cases: &[Case]) -> anyhow::Result<Report> {
+        let mut report = Report::default();
+        // Settings make another policy of a component: each has a warm instance of its own.
+        let mut warm: BTreeMap<&str, Instance> = BTreeMap::new();
+        for case in cases {
+            let ask = |instance: &mut Instance| {
+                self.answer(case, instance).map_err(|error| error.context(format!("case {:?}", case.name)))
+            };
+            let mut fresh = match self.instance(&case.settings) {
+                Ok(instance) => instance,
+                Err(error) => {
+                    report.outcomes.push(Outcome::refused(case, &error));
+                    continue;
+                }
+            };
+            let first = ask(&mut fresh)?;
+            self.note_rules(case, &mut fresh, &mut report.rules);
+            let mut instance = match warm.remove(case.settings.as_str()) {
+                Some(instance) => instance,
+                None => self.instance(&case.settings)?,
+            };
+            let mut again = ask(&mut instance)?;
+            if again.pairs == first.pairs && !instance.has_trapped() {
+                again = ask(&mut instance)?;
             }
-        })
-    }
-
-    fn rule(&self, instance: &mut Instance) -> anyhow::Result<Text> {
-        let (rules, symbols) = instance.rules()?;
-        let table = RuleTable::build(rules, symbols)?;
-        let found = table.find(self.key.as_bytes());
-        if let Some(CaseMarket::Name(expect)) = &self.market {
-            let market = found.and_then(|(_, rule)| table.market(rule, &self.key).name).unwrap_or_default();
-            ensure!(market == expect, "expected market {expect:?}, got {market:?}");
+            if !instance.has_trapped() {
+                warm.insert(&case.settings, instance);
+            }
+            report.outcomes.push(Outcome {
+                name: case.name.clone(),
+                expect: case.expect.clone(),
+                warm: Some(again.pairs).filter(|warm| *warm != first.pairs),
+                got: first.pairs,
+                fuel: again.fuel,
+                time: again.time,
+                lines: first.lines,
+            });
         }
-        let mut text = vec![("rule", found.map_or(String::new(), |(_, rule)| rule.name.clone()))];
-        text.extend(
-            found.map(|(_, rule)| ("market", table.market(rule, &self.key).name.unwrap_or_default().to_owned())),
-        );
-        Ok(Text(text))
+        Ok(report)
+    }
+
+    /// Asks a fresh instance about one write, with the session of a market where `markets`, a market-hours policy,
+    /// is asked for one.
+    ///
+    /// # Errors
+    /// The policy cannot be made, or there is no session to hand it.
+    pub fn ask(&self, settings: &str, write: &Write<'_>, market: Option<(&str, &Self)>) -> anyhow::Result<Asked> {
+        let session = |(name, markets): (&str, &Self)| -> anyhow::Result<_> {
+            Ok((name.to_owned(), markets.instance("{}")?.session_at(name, write.now)?.0))
+        };
+        let market = market.map(session).transpose()?;
+        let mut instance = self.instance(settings)?;
+        let decision = instance.decide(&Request {
+            rule: write.rule,
+            namespace: write.namespace,
+            key: write.key,
+            command: write.command,
+            value_bytes: write.value_bytes,
+            client_ttl: write.client_ttl,
+            now: write.now,
+            market_name: market.as_ref().map(|(name, _)| name.as_str()),
+            market: market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
+        });
+        let lines = instance.log_lines();
+        let policy = self.name.to_string();
+        Ok(Asked { policy, market, unknown_symbol: false, market_cost: None, decision, lines })
+    }
+
+    pub(super) fn instance(&self, settings: &str) -> anyhow::Result<Instance> {
+        Ok(Instance::new(&self.engine, &self.name, &self.loaded, settings, None)?.0)
+    }
+
+    fn answer(&self, case: &Case, instance: &mut Instance) -> anyhow::Result<Answer> {
+        let begun = Instant::now();
+        let (pairs, fuel) = match case.question.asked(&self.loaded.facts.roles)? {
+            Role::Ttl => decision(case, instance)?,
+            Role::MarketHours => session(case, instance)?,
+            Role::Namespaces => rule(case, instance)?,
+        };
+        Ok(Answer { pairs, fuel, time: begun.elapsed(), lines: instance.log_lines() })
+    }
+
+    /// Notes the rules of a namespaces policy, and which of them the case is about.
+    fn note_rules(&self, case: &Case, instance: &mut Instance, rules: &mut BTreeMap<String, bool>) {
+        if !matches!(case.question.asked(&self.loaded.facts.roles), Ok(Role::Namespaces)) || instance.has_trapped() {
+            return;
+        }
+        // What is wrong with them is the case's answer.
+        let Ok(table) = table(instance) else { return };
+        let about = table.find(case.question.key.as_bytes()).map(|(id, _)| id.index());
+        for (index, rule) in table.rules().iter().enumerate() {
+            *rules.entry(rule.name.clone()).or_default() |= about == Some(index);
+        }
     }
 }
 
-// === impl CaseSession ===
+// === impl Report ===
 
-impl CaseSession {
-    fn session(&self) -> anyhow::Result<MarketSession> {
-        Ok(MarketSession {
-            phase: phase(&self.phase)?,
-            since: millis(self.since),
-            until: millis(self.until),
-            next_open: self.next_open.map(millis),
-            next_regular_open: self.next_regular_open.map(millis),
-            previous_close: self.previous_close.map(millis),
-            horizon: millis(self.horizon),
-            projected: self.projected,
-            data_version: DataVersion::default(),
-        })
+impl Report {
+    /// The rules that no case was about.
+    pub fn rules_left(&self) -> BTreeSet<&str> {
+        self.rules.iter().filter(|(_, covered)| !**covered).map(|(name, _)| name.as_str()).collect()
     }
 }
 
-// === impl Expect ===
-
-impl Expect {
-    fn text(&self) -> Text {
-        let all = [
-            ("after-ms", self.after_ms.map(|ms| ms.to_string())),
-            ("at", self.at.map(|at| instant(millis(at)))),
-            ("keep", self.keep.map(|keep| keep.to_string())),
-            ("never", self.never.map(|never| never.to_string())),
-            ("spread-ms", self.spread_ms.map(|ms| ms.to_string())),
-            ("phase", self.phase.clone()),
-            ("until", self.until.map(|at| instant(millis(at)))),
-            ("next-open", self.next_open.map(|at| instant(millis(at)))),
-            ("next-regular-open", self.next_regular_open.map(|at| instant(millis(at)))),
-            ("error", self.error.clone()),
-            ("rule", self.rule.clone()),
-            ("market", self.market.clone()),
-        ];
-        Text(all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
-    }
+fn decision(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {
+    let session = case.question.session()?;
+    let request = request(case, session.as_ref())?;
+    let (decision, cost) = match instance.decide(&request) {
+        Err(error) => return Ok((Pairs(vec![("error", one_line(&error))]), instance.fuel_taken())),
+        Ok(decided) => decided,
+    };
+    let expiry = match decision.expiry {
+        Expiry::Keep => ("keep", "true".into()),
+        Expiry::Never => ("never", "true".into()),
+        Expiry::After(ms) => ("after-ms", ms.to_string()),
+        Expiry::At(at) => ("at", instant(at)),
+    };
+    let mut pairs = vec![expiry, ("spread-ms", decision.spread_ms.to_string())];
+    pairs.extend(decision.valid_until.map(|at| ("valid-until", instant(at))));
+    pairs.push(("reason", decision.reason));
+    Ok((Pairs(pairs), cost.fuel))
 }
 
-// === impl Text ===
-
-impl Text {
-    fn is_subset(&self, other: &Self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|pair| other.0.contains(pair))
-    }
+/// What a case asks a ttl policy with.
+pub(super) fn request<'a>(case: &'a Case, session: Option<&'a (&str, MarketSession)>) -> anyhow::Result<Request<'a>> {
+    let question = &case.question;
+    let now = question.now()?;
+    let error = question.market_error(now)?;
+    Ok(Request {
+        rule: &question.rule,
+        namespace: &question.namespace,
+        key: &question.key,
+        command: question.data()?,
+        value_bytes: question.value_bytes,
+        client_ttl: question.client_ttl_ms,
+        now,
+        market_name: session.map(|(name, _)| *name),
+        market: error.map(Err).or(session.map(|(_, session)| Ok(session))),
+    })
 }
 
-impl std::fmt::Display for Text {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let pairs: Vec<_> = self.0.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        write!(out, "{{ {} }}", pairs.join(", "))
-    }
+fn session(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {
+    let Some(CaseMarket::Name(market)) = &case.question.market else { bail!("`market` must be a name") };
+    let error = |text: String| Pairs(vec![("error", text)]);
+    let (session, fuel) = match instance.session_at(market, case.question.now()?) {
+        Err(failed) => return Ok((error(one_line(&failed)), instance.fuel_taken())),
+        Ok((Err(MarketError::UnknownMarket), fuel)) => return Ok((error("unknown-market".into()), fuel)),
+        Ok((Err(MarketError::BeyondHorizon(_)), fuel)) => return Ok((error("beyond-horizon".into()), fuel)),
+        Ok((Ok(session), fuel)) => (session, fuel),
+    };
+    let mut pairs = vec![("phase", session.phase.label().to_owned()), ("until", instant(session.until))];
+    pairs.push(("since", instant(session.since)));
+    pairs.extend(session.next_open.map(|at| ("next-open", instant(at))));
+    pairs.extend(session.next_regular_open.map(|at| ("next-regular-open", instant(at))));
+    pairs.extend(session.previous_close.map(|at| ("previous-close", instant(at))));
+    Ok((Pairs(pairs), fuel))
 }
 
-fn millis(at: jiff::Timestamp) -> i64 {
-    at.as_millisecond()
+fn rule(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {
+    let key = &case.question.key;
+    ensure!(!key.is_empty(), "has no `key`");
+    let table = match table(instance) {
+        Err(failed) => return Ok((Pairs(vec![("error", one_line(&failed))]), 0)),
+        Ok(table) => table,
+    };
+    let fuel = instance.load_fuel_taken();
+    let Some((_, rule)) = table.find(key.as_bytes()) else { return Ok((Pairs(vec![("rule", String::new())]), fuel)) };
+    let market = table.market(rule, key).name.unwrap_or_default().to_owned();
+    let mut pairs = vec![("rule", rule.name.clone()), ("market", market)];
+    pairs.extend(rule.ttl_policy.clone().map(|name| ("ttl-policy", name)));
+    pairs.push(("client-ttl", rule.client_ttl.label().to_owned()));
+    pairs.push(("apply", rule.apply.label().to_owned()));
+    pairs.extend(rule.fallback_ttl_ms.map(|ms| ("fallback-ttl-ms", ms.to_string())));
+    pairs.extend(rule.near_ms.map(|ms| ("near-ms", ms.to_string())));
+    Ok((Pairs(pairs), fuel))
 }
 
-fn instant(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
-}
-
-fn phase(text: &str) -> anyhow::Result<Phase> {
-    Phase::of_label(text).with_context(|| format!("there is no phase {text:?}"))
-}
-
-fn market_error(text: &str, now: i64) -> anyhow::Result<MarketError> {
-    match text {
-        "unknown-market" => Ok(MarketError::UnknownMarket),
-        "beyond-horizon" => Ok(MarketError::BeyondHorizon(now)),
-        other => bail!("there is no market error {other:?}"),
-    }
-}
-
-fn data(text: &str) -> anyhow::Result<Data> {
-    Data::parse(text).with_context(|| format!("there is no kind of command {text:?}"))
+fn table(instance: &mut Instance) -> anyhow::Result<RuleTable> {
+    let (rules, symbols) = instance.rules()?;
+    RuleTable::build(rules, symbols)
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::Instance;
 use super::log::one_line;
-use super::selftest::{self, Passed};
+use super::selftest::{self, Passed, Trial};
 use super::{Description, Market, Role};
 use crate::namespace::{RuleTable, SymbolRule};
 
@@ -212,10 +212,12 @@ impl Policy {
         };
         let (_, description) =
             Instance::new(engine, &mount.name, &loaded, &mount.settings, None).map_err(rejected(Stage::Configure))?;
+        let trial = Trial { engine: engine.clone(), name: mount.name.as_str().into(), loaded };
         let passed = match &mount.cases {
             None => Passed::default(),
-            Some(cases) => selftest::run(engine, &mount.name, &loaded, cases).map_err(rejected(Stage::SelfTest))?,
+            Some(cases) => selftest::run(&trial, cases).map_err(rejected(Stage::SelfTest))?,
         };
+        let loaded = trial.loaded;
         Ok(Self {
             name: mount.name.clone(),
             facts: loaded.facts.clone(),

@@ -1,6 +1,8 @@
 //! A ttl policy that misbehaves in the way the key asks for, so that one component serves every case of the tests and
 //! its other keys are decided as usual. Settings make it misbehave while it is loaded.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bellwether_sdk::settings::Table;
 use bellwether_sdk::{Decision, Description, Expiry, Inputs, Request, TtlPolicy, log, market_hours};
 
@@ -15,6 +17,8 @@ bellwether_sdk::ttl_policy!(Hostile);
 
 /// One more than the longest `millis` in an answer, ten years.
 const TOO_LONG_MS: u64 = 315_576_000_001;
+/// What no policy should have: a memory of its calls.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl TtlPolicy for Hostile {
     fn configure(settings: &str) -> Result<Self, String> {
@@ -66,6 +70,7 @@ impl TtlPolicy for Hostile {
             // With the one that finds the market's number, all the calls there are.
             "markets" => self.asked(63),
             "markets-more" => self.asked(65),
+            "counts" => after(CALLS.fetch_add(1, Ordering::Relaxed) + 1),
             "zero" => after(0),
             "ten-years" => after(TOO_LONG_MS),
             "negative" => Decision::at(-1, "as asked"),

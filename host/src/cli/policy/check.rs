@@ -39,18 +39,18 @@ pub(super) const VERB: Verb = Verb {
 };
 
 /// What is known of one file.
-struct Checked {
+pub(super) struct Checked {
     path: PathBuf,
     /// None: its bytes are no component, or could not be read.
     review: Option<Review>,
-    loaded: Result<Policy, Rejected>,
+    pub(super) loaded: Result<Policy, Rejected>,
 }
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let engine = engine(&call)?;
     let files = call.matches.get_many::<String>("files").unwrap_or_default();
     let settings = call.matches.get_one("settings");
-    let all: Vec<_> = files.map(|file| Checked::of(&engine, Path::new(file), settings)).collect();
+    let all: Vec<_> = files.map(|file| Checked::of(&engine, Path::new(file), settings, true)).collect();
     let refused = all.iter().filter(|checked| checked.loaded.is_err()).count();
     if call.matches.get_flag("json") {
         let files: Vec<_> = all.iter().map(Checked::json).collect();
@@ -69,10 +69,16 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
 // === impl Checked ===
 
 impl Checked {
-    fn of(engine: &Engine, path: &Path, settings: Option<&String>) -> Self {
+    /// A component that was just built: as it is, with the settings that stand beside it, and not asked its cases.
+    pub(super) fn built(engine: &Engine, path: &Path) -> Self {
+        Self::of(engine, path, None, false)
+    }
+
+    fn of(engine: &Engine, path: &Path, settings: Option<&String>, with_cases: bool) -> Self {
         let read = || {
             let mut mount = mount(path, settings)?;
-            mount.cases = beside(path, ".cases.toml").map(|path| read_text(&path)).transpose()?;
+            let cases = beside(path, ".cases.toml").filter(|_| with_cases);
+            mount.cases = cases.map(|path| read_text(&path)).transpose()?;
             Ok(mount)
         };
         let rejected = |reason| Rejected { policy: Some(policy_name(path)), stage: Stage::Read, reason };
@@ -92,7 +98,7 @@ impl Checked {
         self.review.as_ref().filter(|_| self.loaded.is_err()).map_or(&[], |review| &review.faults)
     }
 
-    fn show(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    pub(super) fn show(&self, out: &mut dyn Write) -> std::io::Result<()> {
         match &self.loaded {
             Ok(policy) => check::show(policy, out)?,
             Err(rejected) => {

@@ -1,7 +1,12 @@
 //! `bellwether policy …`: what the author of a policy types. Each verb uses the engine and the limits of the server, so
 //! that what passes here loads there; none of them connects to anything.
 
+mod bench;
+mod build;
 mod check;
+mod explain;
+mod new;
+mod test;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,8 +23,10 @@ use crate::reload::settings_of;
 pub(super) const VERB: Verb = Verb {
     name: "policy",
     command: |command| {
-        let command =
-            command.about("Write a policy: check, test").subcommand_required(true).arg_required_else_help(true);
+        let command = command
+            .about("Write a policy: new, build, check, test, bench, explain")
+            .subcommand_required(true)
+            .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
             command.subcommand(settings_args(own, is_limit))
@@ -28,7 +35,7 @@ pub(super) const VERB: Verb = Verb {
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 1] = [check::VERB];
+const VERBS: [Verb; 6] = [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;

@@ -1,0 +1,225 @@
+//! `bellwether policy new`: a project that builds, tests and runs as it is. Its files are `host/templates`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Arg, builder::PossibleValuesParser};
+
+use super::super::{Call, Verb};
+use crate::policy::{Role, contract};
+
+pub(super) const VERB: Verb = Verb {
+    name: "new",
+    command: |command| {
+        command
+            .about("Make a project of a policy, which builds, tests and runs as it is")
+            .arg(
+                Arg::new("name")
+                    .value_name("NAME")
+                    .help("The folder to make; its last part is the policy's name")
+                    .required(true),
+            )
+            .arg(
+                Arg::new("role")
+                    .long("role")
+                    .value_name("ROLE")
+                    .help("What the policy is asked for")
+                    .value_parser(PossibleValuesParser::new(ROLES.map(|(role, _)| role.interface())))
+                    .default_value("ttl"),
+            )
+            .arg(
+                Arg::new("lang")
+                    .long("lang")
+                    .value_name("LANGUAGE")
+                    .help("What it is written in")
+                    .value_parser(PossibleValuesParser::new(["rust", "python", "js"]))
+                    .default_value("rust"),
+            )
+            .arg(Arg::new("sdk").long("sdk").value_name("PATH|GIT").help(
+                "The SDK: its folder (policies/sdk of a checkout of Bellwether), or the address of a Git repository \
+                 [default: of the checkout that the new folder stands in]",
+            ))
+    },
+    run,
+};
+
+/// What differs from role to role.
+struct Template {
+    code: &'static str,
+    cases: &'static str,
+}
+
+const ROLES: [(Role, Template); 3] = [
+    (
+        Role::Ttl,
+        Template {
+            code: include_str!("../../../templates/ttl/lib.rs"),
+            cases: include_str!("../../../templates/ttl/cases.toml"),
+        },
+    ),
+    (
+        Role::Namespaces,
+        Template {
+            code: include_str!("../../../templates/namespaces/lib.rs"),
+            cases: include_str!("../../../templates/namespaces/cases.toml"),
+        },
+    ),
+    (
+        Role::MarketHours,
+        Template {
+            code: include_str!("../../../templates/market-hours/lib.rs"),
+            cases: include_str!("../../../templates/market-hours/cases.toml"),
+        },
+    ),
+];
+
+const MANIFEST: &str = include_str!("../../../templates/manifest.toml");
+const README: &str = include_str!("../../../templates/README.md");
+const IGNORED: &str = "/target\n/*.wasm\n";
+/// A policy's name is the name of its file, and of a crate.
+const NAME_BYTES_MAX: usize = 64;
+/// What Rust keeps for itself, of the words that are names otherwise.
+const TAKEN: [&str; 12] = [
+    "alloc",
+    "bellwether-sdk",
+    "bellwether_sdk",
+    "build",
+    "core",
+    "deps",
+    "examples",
+    "fn",
+    "mod",
+    "std",
+    "test",
+    "use",
+];
+
+/// Where the SDK is taken from.
+enum Sdk {
+    /// Its folder.
+    Folder(PathBuf),
+    /// The address of its repository.
+    Git(String),
+}
+
+fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let text = |name: &str| call.matches.get_one::<String>(name).map_or("", String::as_str);
+    if text("lang") != "rust" {
+        bail!(
+            "policies in {} are not there yet; Rust is (`--lang rust`), and a component of any language is served \
+             that exports the contract and imports nothing else",
+            text("lang")
+        );
+    }
+    let folder = Path::new(text("name"));
+    let name = crate_name(folder)?;
+    ensure_empty(folder)?;
+    let sdk = sdk(call.matches.get_one::<String>("sdk"), folder)?;
+    let found = ROLES.iter().find(|(role, _)| role.interface() == text("role"));
+    let (role, template) = found.context("there is no such role")?;
+    let fill = |text: &str| {
+        // A ttl policy is found by the name in a rule; of the others there is one of that name to be replaced.
+        let mount = if *role == Role::Ttl { name } else { role.interface() };
+        let text = text.replace("{{name}}", name).replace("{{role}}", role.interface());
+        text.replace("{{mount}}", mount).replace("{{sdk}}", &sdk.dependency())
+    };
+    let mut files = vec![
+        ("Cargo.toml".to_owned(), fill(MANIFEST)),
+        ("README.md".to_owned(), fill(README)),
+        (".gitignore".to_owned(), IGNORED.to_owned()),
+        (format!("{name}.cases.toml"), template.cases.to_owned()),
+        ("src/lib.rs".to_owned(), template.code.to_owned()),
+    ];
+    files.extend(contract::WIT.iter().map(|(name, text)| (format!("wit/{name}"), (*text).to_owned())));
+    files.extend(sdk.lock()?.map(|lock| ("Cargo.lock".to_owned(), lock)));
+    for folder in [folder.join("src"), folder.join("wit")] {
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    for (file, content) in &files {
+        let path = folder.join(file);
+        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let shown = folder.display();
+    writeln!(out, "{shown} is a {} policy: {shown}/src/lib.rs, {shown}/{name}.cases.toml", role.interface())?;
+    writeln!(out, "Now type:  bellwether policy build {shown}")?;
+    writeln!(out, "and then:  bellwether policy test {shown}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The policy's name, from its folder: a name that crates may have and that policy folders know.
+fn crate_name(folder: &Path) -> anyhow::Result<&str> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(plain);
+    ensure!(
+        is_name && name.len() <= NAME_BYTES_MAX,
+        "{name:?} is no name of a policy: it begins with a lower-case letter, and has up to {NAME_BYTES_MAX} \
+         lower-case letters, digits, - and _"
+    );
+    ensure!(!TAKEN.contains(&name), "{name:?} is a name that Rust or the SDK has for something else; take another");
+    Ok(name)
+}
+
+fn ensure_empty(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => {
+            ensure!(entries.next().is_none(), "{} is there and not empty; nothing was written", folder.display());
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot read the folder {}", folder.display())),
+    }
+}
+
+/// The SDK that was named, or the one of the checkout that the new folder stands in.
+fn sdk(named: Option<&String>, folder: &Path) -> anyhow::Result<Sdk> {
+    let is_sdk = |folder: &Path| {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml"));
+        manifest.is_ok_and(|text| text.contains("name = \"bellwether-sdk\""))
+    };
+    if let Some(named) = named {
+        if ["https://", "http://", "ssh://", "git://", "git@", "file://"].iter().any(|way| named.starts_with(way)) {
+            return Ok(Sdk::Git(named.clone()));
+        }
+        let path = std::fs::canonicalize(named).with_context(|| format!("cannot find the SDK at {named}"))?;
+        let inside = path.join("policies/sdk");
+        let found = [path, inside].into_iter().find(|path| is_sdk(path));
+        return Ok(Sdk::Folder(
+            found.with_context(|| format!("{named} does not hold the SDK, the crate bellwether-sdk"))?,
+        ));
+    }
+    // The folder is not there yet; its nearest parent is.
+    let above = folder
+        .ancestors()
+        .find_map(|of| std::fs::canonicalize(if of.as_os_str().is_empty() { Path::new(".") } else { of }).ok());
+    let above = above.context("the current folder cannot be found")?;
+    let found = above.ancestors().map(|of| of.join("policies/sdk")).find(|path| is_sdk(path));
+    Ok(Sdk::Folder(found.context(
+        "the SDK is not published yet, and this is no checkout of Bellwether: give its folder (--sdk \
+         PATH/TO/bellwether/policies/sdk), or the address of the repository (--sdk https://…)",
+    )?))
+}
+
+// === impl Sdk ===
+
+impl Sdk {
+    /// What stands in Cargo.toml.
+    fn dependency(&self) -> String {
+        let (way, place) = match self {
+            Self::Folder(path) => ("path", path.display().to_string()),
+            Self::Git(address) => ("git", address.clone()),
+        };
+        format!("{{ {way} = {} }}", toml::Value::String(place))
+    }
+
+    /// The versions that the SDK is tested with, where they are known: cargo takes over what it needs of them.
+    fn lock(&self) -> anyhow::Result<Option<String>> {
+        let Self::Folder(path) = self else { return Ok(None) };
+        let Some(file) = path.ancestors().skip(1).map(|of| of.join("Cargo.lock")).find(|file| file.is_file()) else {
+            return Ok(None);
+        };
+        super::read_text(&file).map(Some)
+    }
+}
