@@ -94,7 +94,7 @@ fn what_is_about_all_nodes() {
 /// Every node is told who is there, also those that are met later.
 #[test]
 fn users_are_known_to_every_node() {
-    let cluster = Cluster::start_with(3, 0, 0, &["--user", "sidecar on >secret ~* &* +@all"]);
+    let cluster = Cluster::start_with(3, 0, 0, &["--user", "sidecar", "on", ">secret", "~*", "&*", "+@all"]);
     let url = |password: &str| cluster.url().replace("://", &format!("://sidecar:{password}@"));
     let sidecar = Sidecar::start("serve", &["--upstream", &url("secret"), "--client-password", "none"]);
     let mut client = sidecar.client();

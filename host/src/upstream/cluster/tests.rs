@@ -43,7 +43,7 @@ impl World {
     fn stage(&self, slot: u16) -> (u16, bool) {
         const STAGES: u32 = 4;
         let runs = self.runs.lock().unwrap().get(&slot).copied().unwrap_or(0);
-        let stage = if self.move_every == 0 { 0 } else { (runs / self.move_every).min(STAGES) };
+        let stage = runs.checked_div(self.move_every).unwrap_or(0).min(STAGES);
         (u16::try_from(stage / 2).unwrap().wrapping_add(slot) % NODES, stage % 2 == 1)
     }
 
