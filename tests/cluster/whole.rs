@@ -91,6 +91,25 @@ fn what_is_about_all_nodes() {
     }
 }
 
+/// Every node is told who is there, also those that are met later.
+#[test]
+fn users_are_known_to_every_node() {
+    let cluster = Cluster::start_with(3, 0, 0, &["--user", "sidecar", "on", ">secret", "~*", "&*", "+@all"]);
+    let url = |password: &str| cluster.url().replace("://", &format!("://sidecar:{password}@"));
+    let sidecar = Sidecar::start("serve", &["--upstream", &url("secret"), "--client-password", "none"]);
+    let mut client = sidecar.client();
+    for key in ["a", "b", "c"] {
+        check(&mut client, &[(&*format!("SET {key} 1"), "+OK")]);
+        let connections = cluster.client_of(key).ask("CLIENT LIST TYPE normal");
+        let own: Vec<_> = connections.lines().filter(|line| line.contains("name=bellwether ")).collect();
+        assert!(!own.is_empty() && own.iter().all(|line| line.contains("user=sidecar")), "{connections}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = crate::harness::run(&["retime", "--upstream", &url("wrong")], folder.path());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("it refuses us"), "{told}");
+}
+
 #[test]
 fn scan_goes_over_all_nodes() {
     let cluster = Cluster::start(3, 0);

@@ -16,6 +16,8 @@ mod router;
 mod said;
 mod scripts;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod transaction;
 mod ways;

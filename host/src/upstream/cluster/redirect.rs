@@ -53,13 +53,6 @@ pub(super) enum Then {
     Script(Bytes),
 }
 
-/// A command that is to be tried again.
-#[derive(Debug)]
-pub(super) struct Retry {
-    pub(super) at: Instant,
-    pub(super) job: Job,
-}
-
 /// What a node says of a command that it did not run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Redirect<'a> {
@@ -163,30 +156,25 @@ impl Router {
                 let Some(to) = NodeAddress::read(to, &said_by) else { return Some(job) };
                 job.slot.get_or_insert(slot);
                 self.cluster.learn(slot, &to);
-                self.take_up_map();
-                self.send_on(&to, job, false);
+                self.send_on(to, job, false);
                 None
             }
             Redirect::Ask(to) => {
                 let Some(to) = NodeAddress::read(to, &said_by) else { return Some(job) };
-                self.send_on(&to, job, true);
+                self.send_on(to, job, true);
                 None
             }
         }
     }
 
-    fn send_on(&mut self, to: &NodeAddress, mut job: Job, asking: bool) {
+    fn send_on(&mut self, to: NodeAddress, mut job: Job, asking: bool) {
         job.hops += 1;
         if job.hops > HOPS_MAX {
             let error = "TRYAGAIN bellwether was sent from node to node; the cluster does not agree on a slot yet";
             return self.refuse(&job, error);
         }
-        self.hold_besides(job.slot);
-        if job.hops > HOPS_AT_ONCE {
-            return self.retry(job);
-        }
-        let index = self.index_of(to);
-        self.transmit(index, job, asking);
+        let wait = if job.hops > HOPS_AT_ONCE { WAIT } else { Duration::ZERO };
+        self.send_again(job, Some((to, asking)), wait);
     }
 
     /// The command is tried again in a while, unless one that is behind it may have written meanwhile.
@@ -196,10 +184,9 @@ impl Router {
         if overtaken || since.elapsed() > self.cluster.route().connect_timeout {
             return Some(job);
         }
-        self.hold_besides(job.slot);
         // How long it is tried is bounded by time.
         job.hops = 0;
-        self.retry(job);
+        self.send_again(job, None, WAIT);
         None
     }
 
@@ -216,11 +203,6 @@ impl Router {
         self.send(index, &load, Sent::Swallow);
         self.transmit(index, job, false);
         None
-    }
-
-    fn retry(&mut self, job: Job) {
-        self.retries.push(Retry { at: Instant::now() + WAIT, job });
-        self.timer = None;
     }
 
     /// Commands that have been sent and not been answered.

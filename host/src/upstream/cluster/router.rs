@@ -20,7 +20,7 @@ use super::Cluster;
 use super::node::{Node, Sent};
 use super::plan::{Holds, Plan, Way};
 use super::pub_sub::Subscriptions;
-use super::redirect::{Job, Retry, Then};
+use super::redirect::{Job, Then};
 use super::replies::Replies;
 use super::topology::{Map, NodeAddress};
 use super::transaction::Transaction;
@@ -50,7 +50,6 @@ pub(super) struct Router {
     pub(super) before_next: Option<Bytes>,
     /// Slots whose next commands wait.
     pub(super) held: FxHashMap<u16, Hold>,
-    pub(super) retries: Vec<Retry>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// No command is taken until this reply is there.
     pub(super) waits_for: Option<u64>,
@@ -71,7 +70,15 @@ pub(super) struct Router {
 /// A slot whose next commands wait until those before them have been answered.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
+    /// How many have been sent, or are to be sent again.
     pub(super) outstanding: usize,
+    /// Those that are to be sent again, in their order, as soon as no others are on their way.
+    pub(super) again: Vec<Job>,
+    /// Where to, and whether the node is to be asked for it. None: to the node of the slot.
+    pub(super) to: Option<(NodeAddress, bool)>,
+    /// Not before then.
+    pub(super) not_before: Option<Instant>,
+    /// The next ones.
     pub(super) waiting: VecDeque<Job>,
 }
 
@@ -112,7 +119,6 @@ impl Router {
             said: Vec::new(),
             before_next: None,
             held: FxHashMap::default(),
-            retries: Vec::new(),
             timer: None,
             waits_for: None,
             transaction: None,
@@ -153,6 +159,7 @@ impl Router {
                 return Poll::Ready(());
             }
             // What has been answered may let commands go on that wait here.
+            self.take_up_map();
             more |= self.take_commands();
             if over || !more {
                 return Poll::Pending;
@@ -429,7 +436,7 @@ impl Router {
             return self.transmit(home, job, false);
         };
         if job.holds {
-            self.hold(slot);
+            self.hold(slot, 1);
         }
         match self.owner(slot) {
             Some(index) => self.transmit(index, job, false),

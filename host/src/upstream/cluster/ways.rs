@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -26,6 +27,13 @@ impl Router {
         }
         self.map = self.cluster.map();
         self.by_place.clear();
+        // What is on its way to where a slot was is not to be overtaken by what goes to where it is.
+        let of_node = |node: &Node| -> Vec<u16> {
+            let slots = node.queue.iter().filter_map(Sent::slot);
+            slots.filter(|slot| self.map.owner(*slot) != Some(&node.address)).collect()
+        };
+        let elsewhere: Vec<_> = self.nodes.iter().flat_map(of_node).collect();
+        elsewhere.into_iter().for_each(|slot| self.hold(slot, 0));
         for index in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(index) else { continue };
             if !node.is_used() || self.map.is_master(&node.address) {
@@ -100,17 +108,56 @@ impl Router {
         next.map_or(self.home, |address| self.index_of(&address.clone()))
     }
 
-    /// Lets later commands for a slot wait until those that have been sent, and one more, have been answered.
-    pub(super) fn hold(&mut self, slot: u16) {
+    /// Lets later commands for a slot wait until those that have been sent, and so many more, have been answered.
+    pub(super) fn hold(&mut self, slot: u16, more: usize) {
         let sent = self.nodes.iter().flat_map(|node| &node.queue).filter(|sent| sent.slot() == Some(slot)).count();
-        let retried = self.retries.iter().filter(|retry| retry.job.slot == Some(slot)).count();
-        self.held.entry(slot).or_insert_with(|| Hold { outstanding: sent + retried + 1, ..Hold::default() });
+        self.held.entry(slot).or_insert_with(|| Hold { outstanding: sent + more, ..Hold::default() });
     }
 
-    /// The same for a command that has been sent, and is about to be sent again.
-    pub(super) fn hold_besides(&mut self, slot: Option<u16>) {
-        if let Some(slot) = slot {
-            self.hold(slot);
+    /// Sends a command that did not run again: when no others of its slot are on their way, and with all that have met
+    /// the same, so that their order stays.
+    pub(super) fn send_again(&mut self, job: Job, to: Option<(NodeAddress, bool)>, wait: Duration) {
+        let Some(slot) = job.slot else {
+            let home = self.home();
+            return self.transmit(home, job, false);
+        };
+        self.hold(slot, 1);
+        if let Some(hold) = self.held.get_mut(&slot) {
+            hold.again.push(job);
+            // The last one to say so knows best.
+            hold.to = to;
+            let at = Instant::now() + wait;
+            hold.not_before = Some(hold.not_before.map_or(at, |known| known.max(at)));
+        }
+        self.go_on(slot);
+    }
+
+    /// Goes on with a slot whose commands wait, where it is time.
+    fn go_on(&mut self, slot: u16) {
+        let Some(hold) = self.held.get_mut(&slot) else { return };
+        if hold.outstanding == 0 && hold.again.is_empty() {
+            let waiting = self.held.remove(&slot).map(|hold| hold.waiting).unwrap_or_default();
+            return waiting.into_iter().for_each(|job| self.dispatch(job));
+        }
+        if hold.again.len() < hold.outstanding {
+            return;
+        }
+        if hold.not_before.is_some_and(|at| at > Instant::now()) {
+            self.timer = None;
+            return;
+        }
+        hold.not_before = None;
+        let (again, to) = (std::mem::take(&mut hold.again), hold.to.take());
+        let asking = to.as_ref().is_some_and(|(_, asking)| *asking);
+        let index = match to {
+            Some((address, _)) => Some(self.index_of(&address)),
+            None => self.owner(slot),
+        };
+        for job in again {
+            match index {
+                Some(index) => self.transmit(index, job, asking),
+                None => self.refuse(&job, "CLUSTERDOWN Hash slot not served"),
+            }
         }
     }
 
@@ -119,18 +166,14 @@ impl Router {
         let Some(slot) = slot else { return };
         let Some(hold) = self.held.get_mut(&slot) else { return };
         hold.outstanding = hold.outstanding.saturating_sub(1);
-        if hold.outstanding == 0
-            && let Some(hold) = self.held.remove(&slot)
-        {
-            hold.waiting.into_iter().for_each(|job| self.dispatch(job));
-        }
+        self.go_on(slot);
     }
 
     /// Whether a command cannot be taken yet, although others might.
     pub(super) fn must_wait(&self, plan: &Plan, command: &Command<'_>) -> bool {
         // A transaction goes its own way, on which it must not overtake what waits.
         let alone = self.transaction.is_some() || plan.way == Way::Transaction;
-        (alone && !(self.held.is_empty() && self.retries.is_empty())) || self.may_be_subscribed(plan, command)
+        (alone && !self.held.is_empty()) || self.may_be_subscribed(plan, command)
     }
 
     /// Does what is due.
@@ -140,7 +183,7 @@ impl Router {
         }
         loop {
             if self.timer.is_none() {
-                let first = self.retries.iter().map(|retry| retry.at).min();
+                let first = self.held.values().filter_map(|hold| hold.not_before).min();
                 self.timer = first.map(|at| Box::pin(tokio::time::sleep_until(at)));
             }
             let Some(timer) = &mut self.timer else { return };
@@ -149,14 +192,12 @@ impl Router {
             }
             self.timer = None;
             let now = Instant::now();
-            let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry| retry.at <= now);
-            self.retries = later;
-            for retry in due {
-                let (slot, job) = (retry.job.slot, retry.job);
-                match slot.and_then(|slot| self.owner(slot)) {
-                    Some(index) => self.transmit(index, job, false),
-                    None => self.refuse(&job, "CLUSTERDOWN Hash slot not served"),
-                }
+            let due = self.held.iter().filter(|(_, hold)| hold.not_before.is_some_and(|at| at <= now));
+            let due: Vec<_> = due.map(|(slot, _)| *slot).collect();
+            for slot in due {
+                // Where others are on their way, it goes on behind the last of them.
+                self.held.get_mut(&slot).into_iter().for_each(|hold| hold.not_before = None);
+                self.go_on(slot);
             }
         }
     }
@@ -222,6 +263,7 @@ impl Router {
     /// be; what only reads is sent again, once; of the rest nobody knows whether it ran.
     pub(super) fn lose(&mut self, index: usize, reason: &str) {
         self.cluster.ask_soon();
+        self.take_up_map();
         let depends = self.depends_on(index);
         let Some(node) = self.nodes.get_mut(index) else { return };
         let address = node.address.clone();
@@ -234,7 +276,6 @@ impl Router {
             self.ended = true;
             return;
         }
-        self.take_up_map();
         for sent in queue {
             if let Sent::Job(job) = sent {
                 self.lost(job, index, &address, reason, written);
