@@ -24,7 +24,7 @@ lint:
 fuzz seconds="60":
     tests/fuzz/run {{ seconds }}
 
-# Speed, CPU and memory beside direct Redis, HAProxy and twemproxy (--quick: two minutes; --full: over an hour).
+# Speed, CPU and memory beside direct Redis, HAProxy and twemproxy (--quick: four minutes; --full: an hour).
 bench *flags:
     cargo build --profile dist --locked
     cargo build --profile dist --locked -p bench-load

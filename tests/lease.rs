@@ -3,6 +3,7 @@
 
 mod apart;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::process::poll_until;
@@ -226,5 +227,76 @@ fn what_is_deleted_is_gone() {
         assert_eq!((text(&one.reply()), text(&one.reply())), (":1".to_owned(), "$1\r\nx".to_owned()));
         // One is told so with the lease, the other without: there is no old value.
         assert_eq!((other.ask("GET stale:a"), one.ask("GET stale:a")), ("$-1".to_owned(), "$-1".to_owned()));
+    }
+}
+
+/// Keys of the model.
+const KEYS: usize = 16;
+/// Clients that write in the model; each has its own keys.
+const WRITERS: usize = 2;
+
+/// Numbers that only grow, in keys that live for a few milliseconds or are deleted, while leases come and go: who reads
+/// is given a number that is not older than what had been acknowledged before the read was sent, or nothing.
+#[test]
+fn nobody_is_given_what_was_deleted() {
+    let redis = Redis::start();
+    let sidecars = [serve(&redis, &[]), serve(&redis, &[])];
+    let acknowledged: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
+    let over = AtomicBool::new(false);
+    let seconds = std::env::var("COHERENCE_SECONDS").map_or(8, |seconds| seconds.parse().unwrap());
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (client, acknowledged, over) = (sidecars[writer % 2].client(), &acknowledged, &over);
+            scope.spawn(move || write_model(client, writer, acknowledged, over));
+        }
+        for reader in 0..4 {
+            let (client, acknowledged, over) = (sidecars[reader % 2].client(), &acknowledged, &over);
+            scope.spawn(move || read_model(client, acknowledged, over));
+        }
+        let end = Instant::now() + Duration::from_secs(seconds);
+        poll_until_end(end);
+        over.store(true, Ordering::SeqCst);
+    });
+    let all = |result| sidecars.iter().map(|sidecar| leased(sidecar, "model", result)).sum::<f64>();
+    assert!(all("stale") > 100.0 && all("won") > 10.0, "{} stale, {} won", all("stale"), all("won"));
+}
+
+fn poll_until_end(end: Instant) {
+    while Instant::now() < end {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn write_model(mut client: Client, writer: usize, acknowledged: &[AtomicU64], over: &AtomicBool) {
+    let mut number = 0;
+    while !over.load(Ordering::SeqCst) {
+        number += 1;
+        let key = writer + WRITERS * (number as usize * 5 % (KEYS / WRITERS));
+        let commands = match number % 7 {
+            0 => format!("DEL model:{key}"),
+            1 => format!("MULTI; SET model:{key} {number} PX 4; EXEC"),
+            2 => format!("SET model:{key} {number}; EXPIRE model:{key} 0"),
+            3 => format!("SET model:{key} {number} PX 1"),
+            4 => format!("SET model:new{writer} {number}; RENAME model:new{writer} model:{key}; PEXPIRE model:{key} 2"),
+            5 => format!("SET model:{key} {number} PX 50; GETDEL model:{key}"),
+            _ => format!("SET model:{key} {number} PX 3"),
+        };
+        for command in commands.split("; ") {
+            let reply = client.ask(command);
+            assert!(!reply.starts_with('-'), "{command}: {reply}");
+        }
+        acknowledged[key].store(number, Ordering::SeqCst);
+    }
+}
+
+fn read_model(mut client: Client, acknowledged: &[AtomicU64], over: &AtomicBool) {
+    let mut count = 0;
+    while !over.load(Ordering::SeqCst) {
+        count += 1;
+        let key = count / 8 % KEYS;
+        let floor = acknowledged[key].load(Ordering::SeqCst);
+        let reply = client.ask(&format!("GET model:{key}"));
+        let Some(number) = reply.rsplit("\r\n").next().and_then(|text| text.parse::<u64>().ok()) else { continue };
+        assert!(number >= floor, "model:{key} was {floor} before it was read, and {reply:?} was read");
     }
 }

@@ -12,6 +12,7 @@ mod admin;
 mod bench;
 mod calendars;
 mod cli;
+mod cluster;
 mod command_table;
 mod drain;
 mod embedded;

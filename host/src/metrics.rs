@@ -64,6 +64,8 @@ pub enum Leased {
     New,
     /// It was told so, although another has the right to recompute the value.
     Missed,
+    /// The key was there, near its end: it tried for the right to recompute the value.
+    Ahead,
 }
 
 /// The counters of one rule.
@@ -162,7 +164,7 @@ impl Outcome {
 
 impl Leased {
     /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Won, Self::Stale, Self::New, Self::Missed];
+    pub const ALL: [Self; 5] = [Self::Won, Self::Stale, Self::New, Self::Missed, Self::Ahead];
 
     /// What metrics call it.
     pub fn label(self) -> &'static str {
@@ -171,6 +173,7 @@ impl Leased {
             Self::Stale => "stale",
             Self::New => "new",
             Self::Missed => "missed",
+            Self::Ahead => "ahead",
         }
     }
 }

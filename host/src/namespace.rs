@@ -135,6 +135,7 @@ pub struct RuleTable {
     restricted: bool,
     near: bool,
     leased: bool,
+    ahead: bool,
 }
 
 /// How keys of a rule end. Its last bytes are compared as one number, since every key that is looked up is compared
@@ -226,6 +227,7 @@ impl RuleTable {
             table.restricted |= rule.access != Access::ReadWrite;
             table.near |= rule.near_ms.is_some();
             table.leased |= rule.lease_ms.is_some();
+            table.ahead |= rule.refresh_ahead_percent.is_some();
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
             for other in same.iter().filter_map(|ending| rules.get(ending.id.index())) {
@@ -271,6 +273,11 @@ impl RuleTable {
     /// Whether any rule has leases.
     pub fn is_leased(&self) -> bool {
         self.leased
+    }
+
+    /// Whether any rule has values recomputed ahead of their end.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     /// The rule a key is under: the longest prefix, then the longest suffix.
@@ -475,6 +482,11 @@ fn check_rule(rule: &Rule) -> anyhow::Result<()> {
             "rule {name:?}: {field} needs lease-ms: without, nobody would have the right to recompute a value"
         );
     }
+    ensure!(
+        rule.refresh_ahead_percent.is_none() || (rule.lease_ms.is_some() && rule.near_ms.is_some()),
+        "rule {name:?}: refresh-ahead-percent needs near-ms, since only of values in memory it is known when they end, \
+         and lease-ms, for one client to recompute them"
+    );
     ensure!(rule.fallback_ttl_ms != Some(0), "rule {name:?}: fallback-ttl-ms must be at least 1");
     Ok(())
 }

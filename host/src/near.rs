@@ -7,7 +7,7 @@
 
 mod versions;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +46,10 @@ pub struct Fill {
     place: Place,
     stamp: u64,
     since: i64,
+    /// It is to be recomputed when less than so many hundredths of its whole lifetime are left.
+    ahead_percent: Option<u8>,
+    /// That lifetime, in milliseconds.
+    span: Cell<Option<u64>>,
     value: RefCell<Option<Box<[u8]>>>,
 }
 
@@ -72,8 +76,12 @@ struct Value {
     place: Place,
     /// When it was asked for.
     since: i64,
-    /// First instant at which the server has it no more.
+    /// First instant at which it is not served without a further look.
     until: i64,
+    /// First instant at which the server has it no more. In between, one client recomputes it.
+    end: i64,
+    /// A client of this worker has tried for the right to.
+    is_tried: Cell<bool>,
 }
 
 type Values = Cache<Key, Value, Bytes, FxBuildHasher>;
@@ -126,9 +134,32 @@ impl Near {
         (soon && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
     }
 
+    /// The same of a value that is near its end, and whether a client of this worker has tried for the right to
+    /// recompute it.
+    pub fn get_late(&self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<(&[u8], bool)> {
+        let value = self.values.get(&KeyRef { db, key })?;
+        let late = now >= value.until && now < value.end && now.abs_diff(value.since) < near_ms;
+        let known = late && self.tracks(db) && value.stamp == self.versions.stamp_at(value.place);
+        known.then_some((&*value.reply, value.is_tried.get()))
+    }
+
+    /// A client of this worker tries for the right to recompute a value that is near its end.
+    pub fn try_late(&self, db: u32, key: &[u8]) {
+        if let Some(value) = self.values.peek(&KeyRef { db, key }) {
+            value.is_tried.set(true);
+        }
+    }
+
     /// Takes note that a key was asked for and its value not known. A fill: it is worth reading, and the caller reads
     /// it; the value counts as read at `now`.
-    pub fn begin(&mut self, db: u32, key: &[u8], near_ms: u64, now: i64) -> Option<Rc<Fill>> {
+    pub fn begin(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        near_ms: u64,
+        ahead_percent: Option<u8>,
+        now: i64,
+    ) -> Option<Rc<Fill>> {
         let known = self.values.peek(&KeyRef { db, key }).is_some();
         if !(known | self.was_asked(db, key, near_ms, now)) || self.filling.len() >= FILLING_MAX {
             return None;
@@ -139,7 +170,8 @@ impl Near {
         }
         let place = Place::of(&key.key);
         let stamp = self.versions.stamp_at(place);
-        Some(Rc::new(Fill { key, place, stamp, since: now, value: RefCell::default() }))
+        let (span, value) = (Cell::default(), RefCell::default());
+        Some(Rc::new(Fill { key, place, stamp, since: now, ahead_percent, span, value }))
     }
 
     /// Whether this key was asked for in the same stretch of time; from now on it was.
@@ -162,19 +194,30 @@ impl Near {
         }
     }
 
+    /// The reply of the GET for its whole lifetime, before that.
+    pub fn span_came(&mut self, fill: &Rc<Fill>, frame: &[u8]) {
+        let text = reply::text(frame).and_then(|text| std::str::from_utf8(text).ok());
+        fill.span.set(text.and_then(|text| text.parse().ok()));
+    }
+
     /// The reply of the PTTL behind it: the value is kept.
     pub fn lifetime_came(&mut self, fill: &Rc<Fill>, frame: &[u8]) {
         self.half = None;
         self.filling.remove(&fill.key);
         let (Some(reply), Some(left)) = (fill.value.take(), reply::integer(frame)) else { return };
-        let until = match left {
+        let end = match left {
             -1 => i64::MAX,
             // The key has ended in between.
             left if left <= 0 => return,
             left => fill.since.saturating_add(left),
         };
+        let last_part = fill.span.get().zip(fill.ahead_percent).map_or(0, |(span, percent)| {
+            i64::try_from(span.saturating_mul(u64::from(percent)) / 100).unwrap_or(i64::MAX)
+        });
+        let until = if left == -1 { end } else { end.saturating_sub(last_part) };
         if self.tracked.contains(&fill.key.db) {
-            let value = Value { reply, stamp: fill.stamp, place: fill.place, since: fill.since, until };
+            let (stamp, place, since) = (fill.stamp, fill.place, fill.since);
+            let value = Value { reply, stamp, place, since, until, end, is_tried: Cell::default() };
             self.values.insert(fill.key.clone(), value);
             self.report();
         }
@@ -263,6 +306,11 @@ impl Fill {
     /// The key that is read.
     pub fn key(&self) -> &[u8] {
         &self.key.key
+    }
+
+    /// Whether its whole lifetime is to be known.
+    pub fn needs_span(&self) -> bool {
+        self.ahead_percent.is_some()
     }
 
     /// Its database.

@@ -103,25 +103,26 @@ impl Walk<'_> {
     }
 
     async fn page(&mut self, page: Vec<Vec<u8>>) -> anyhow::Result<()> {
-        let (mut keys, mut rules) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        let mut asked = Vec::with_capacity(page.len());
         for key in page {
             match self.retiming.subject(&key) {
                 Subject::Other => {}
                 Subject::Left(rule, left) => self.count(rule, Change::Leave(left), None),
-                Subject::Asked(rule) => {
-                    keys.push(key);
-                    rules.push(rule);
-                }
+                Subject::Asked(rule) => asked.push((self.keys.together(&key), key, rule)),
             }
         }
-        for (keys, rules) in keys.chunks(BATCH_KEYS_MAX).zip(rules.chunks(BATCH_KEYS_MAX)) {
-            if self.batch(keys, rules).await? {
-                continue;
-            }
-            // Some key of it was written meanwhile; most were not.
-            for (key, rule) in keys.chunks(1).zip(rules.chunks(1)) {
-                if !self.batch(key, rule).await? {
-                    rule.iter().for_each(|rule| self.tally(Some(*rule), Retimed::WrittenMeanwhile));
+        asked.sort_by_key(|(together, ..)| *together);
+        for asked in asked.chunk_by(|(one, ..), (other, ..)| one == other) {
+            for asked in asked.chunks(BATCH_KEYS_MAX) {
+                let (keys, rules): (Vec<_>, Vec<_>) = asked.iter().map(|(_, key, rule)| (key.clone(), *rule)).unzip();
+                if self.batch(&keys, &rules).await? {
+                    continue;
+                }
+                // Some key of it was written meanwhile; most were not.
+                for (key, rule) in keys.chunks(1).zip(rules.chunks(1)) {
+                    if !self.batch(key, rule).await? {
+                        rule.iter().for_each(|rule| self.tally(Some(*rule), Retimed::WrittenMeanwhile));
+                    }
                 }
             }
         }

@@ -50,7 +50,10 @@ class Bench:
     def output(self, command: list[str], seconds: float) -> str:
         """What a program of the load prints."""
         pin = None if self.load_cores is None else lambda: os.sched_setaffinity(0, self.load_cores)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, preexec_fn=pin)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, preexec_fn=pin)
+        except subprocess.TimeoutExpired:
+            raise servers.Failure(f"{' '.join(command)}\ndid not end within {seconds:g} s") from None
         if done.returncode != 0:
             raise servers.Failure(f"{' '.join(command)}\nfailed: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

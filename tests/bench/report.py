@@ -60,6 +60,8 @@ def heading(raw: dict) -> str:
         "least and the most of the rounds.",
         "- The load generator checks every reply; one that is wrong ends the run. Raw data: `raw.json`.",
     ]
+    if "ended" in raw:
+        lines += ["", f"**The run ended early:** `{raw['ended'].splitlines()[-1]}`"]
     return "\n".join(lines)
 
 

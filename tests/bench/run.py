@@ -51,8 +51,8 @@ def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="a few cases, two minutes")
-    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="every case, over an hour")
+    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="a few cases, four minutes")
+    extent.add_argument("--full", dest="extent", action="store_const", const="full", help="every case, an hour")
     extent.add_argument("--smoke", action="store_true", help="a few hundred requests, to see that it works")
     extent.add_argument("--report", type=pathlib.Path, metavar="RAW", help="write the report of a raw.json anew")
     parser.add_argument("--rounds", type=int)
@@ -89,22 +89,33 @@ def measure(options: argparse.Namespace) -> None:
         bench = Bench(place, options.rounds or rounds, options.seconds or seconds, load_cores)
         raw = {"machine": machine.description(place), "options": noted(options, bench), "records": bench.records}
         before = machine.spent()
-        for section in sections:
-            match section:
-                case "closed":
-                    cases.closed(bench, options.extent)
-                case "delay":
-                    cases.delayed(bench)
-                case "memory":
-                    cases.memory(bench)
-                case "growth":
-                    cases.growth(bench, options.extent)
-                case "decisions":
-                    cases.decisions(bench, options.decisions)
-        spent = {of: after - before[of] for of, after in machine.spent().items()}
-        raw["spent"] = spent
+        try:
+            for section in sections:
+                run_section(section, bench, options)
+        except servers.Failure as failure:
+            # What was measured before is not lost.
+            raw["ended"] = str(failure)
+        raw["spent"] = {of: after - before[of] for of, after in machine.spent().items()}
     date = time.strftime("%Y-%m-%d")
-    write(ROOT / "tests/bench/results" / date if options.release else ROOT / "target/bench", raw)
+    complete = "ended" not in raw
+    write(ROOT / "tests/bench/results" / date if options.release and complete else ROOT / "target/bench", raw)
+    if not complete:
+        raise servers.Failure(raw["ended"])
+
+
+def run_section(section: str, bench: Bench, options: argparse.Namespace) -> None:
+    """Measures what a section is about."""
+    match section:
+        case "closed":
+            cases.closed(bench, options.extent)
+        case "delay":
+            cases.delayed(bench)
+        case "memory":
+            cases.memory(bench)
+        case "growth":
+            cases.growth(bench, options.extent)
+        case "decisions":
+            cases.decisions(bench, options.decisions)
 
 
 def noted(options: argparse.Namespace, bench: Bench) -> dict:

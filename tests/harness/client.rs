@@ -34,6 +34,13 @@ impl Client {
         Self::over(Wire::Tcp(socket))
     }
 
+    /// Connects, where somebody listens.
+    pub fn try_connect(port: u16) -> Option<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        socket.set_nodelay(true).unwrap();
+        Some(Self::over(Wire::Tcp(socket)))
+    }
+
     /// Connects to a unix socket.
     pub fn connect_unix(path: &Path) -> Self {
         Self::over(Wire::Unix(UnixStream::connect(path).unwrap()))

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, Ending};
-use super::process::poll_until;
+use super::process::PATIENCE;
 use super::transcript::{Part, Reply, Setting, Step, Transcript, What, expanded};
-use super::{Redis, Sidecar};
+use super::{Cluster, Redis, Sidecar};
 
 /// Whom a conversation is held with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ type Heard = Vec<Vec<u8>>;
 struct Talk<'a> {
     way: Way,
     redis: &'a Redis,
+    cluster: Option<&'a Cluster>,
     clients: BTreeMap<char, Client>,
     /// What stands for the numbers of clients, and the numbers.
     numbers: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -43,14 +44,28 @@ const BYTEWISE_BYTES_MAX: usize = 16 * 1024;
 
 /// Holds every conversation of a folder below `tests`. Panics with all those that went otherwise.
 pub fn check(folder: &str) {
+    check_but(folder, None, &[]);
+}
+
+/// The same with a sidecar in front of a cluster, compared with a server alone. Those named are left out.
+pub fn check_in_cluster(folder: &str, cluster: &Cluster, left_out: &[&str]) {
+    check_but(folder, Some(cluster), left_out);
+}
+
+fn check_but(folder: &str, cluster: Option<&Cluster>, left_out: &[&str]) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests");
     let mut groups: BTreeMap<Setting, Vec<Transcript>> = BTreeMap::new();
     for path in files(&tests.join(folder)) {
         let transcript = Transcript::read(&path);
+        // A cluster is started as it is.
+        if left_out.contains(&&*transcript.name) || (cluster.is_some() && !transcript.setting.redis.is_empty()) {
+            continue;
+        }
         groups.entry(transcript.setting.clone()).or_default().push(transcript);
     }
     assert!(!groups.is_empty(), "{folder} has no transcripts");
-    let failures: Vec<_> = groups.iter().flat_map(|(setting, group)| hold_all(setting, group, &tests)).collect();
+    let failures: Vec<_> =
+        groups.iter().flat_map(|(setting, group)| hold_all(setting, group, &tests, cluster)).collect();
     assert!(failures.is_empty(), "{} conversations went otherwise:\n\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -62,22 +77,26 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Holds the conversations of one setting: what went otherwise.
-fn hold_all(setting: &Setting, group: &[Transcript], tests: &Path) -> Vec<String> {
+fn hold_all(setting: &Setting, group: &[Transcript], tests: &Path, cluster: Option<&Cluster>) -> Vec<String> {
     let words = |words: &[String]| words.to_vec();
     let (options, mut flags) = (words(&setting.redis), words(&setting.sidecar));
     if let Some(policies) = &setting.policies {
         flags.extend(["--policy-folder".to_owned(), tests.join(policies).to_string_lossy().into_owned()]);
     }
     let redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
-    let sidecar = Sidecar::serve(&redis, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let sidecar = match cluster {
+        None => Sidecar::serve(&redis, &flags),
+        Some(cluster) => Sidecar::serve_cluster(cluster, &flags),
+    };
     let mut failures = Vec::new();
     for transcript in group {
         for &protocol in &transcript.protocols {
             let way = |with, port, bytewise| Way { with, port, protocol, bytewise };
-            let held = hold(transcript, way(With::Redis, redis.port, false), &redis, None).and_then(|direct| {
-                hold(transcript, way(With::Sidecar, sidecar.port, false), &redis, Some(&direct))?;
+            let held = hold(transcript, way(With::Redis, redis.port, false), &redis, None, None).and_then(|direct| {
+                hold(transcript, way(With::Sidecar, sidecar.port, false), &redis, cluster, Some(&direct))?;
                 if transcript.bytewise {
-                    hold(transcript, way(With::Sidecar, sidecar.port, true), &redis, Some(&direct))?;
+                    hold(transcript, way(With::Sidecar, sidecar.port, true), &redis, cluster, Some(&direct))?;
                 }
                 Ok(())
             });
@@ -88,9 +107,18 @@ fn hold_all(setting: &Setting, group: &[Transcript], tests: &Path) -> Vec<String
 }
 
 /// Holds a conversation in one way, compared with how direct Redis did: all replies, or what went otherwise.
-fn hold(transcript: &Transcript, way: Way, redis: &Redis, direct: Option<&Heard>) -> Result<Heard, String> {
-    empty(redis);
-    let mut talk = Talk { way, redis, clients: BTreeMap::new(), numbers: BTreeMap::new() };
+fn hold(
+    transcript: &Transcript,
+    way: Way,
+    redis: &Redis,
+    cluster: Option<&Cluster>,
+    direct: Option<&Heard>,
+) -> Result<Heard, String> {
+    match cluster {
+        None => empty(redis),
+        Some(cluster) => cluster.empty(),
+    }
+    let mut talk = Talk { way, redis, cluster, clients: BTreeMap::new(), numbers: BTreeMap::new() };
     let (mut heard, mut sent) = (Heard::new(), Vec::new());
     for step in &transcript.steps {
         let failed = |sent: &[u8], why: String| {
@@ -103,7 +131,8 @@ fn hold(transcript: &Transcript, way: Way, redis: &Redis, direct: Option<&Heard>
             What::Send(_) => sent = talk.send(step),
             What::Learn => talk.learn(step.client),
             What::Close => drop(talk.clients.remove(&step.client)),
-            What::Wait(line) => poll_until(line, || talk.redis.admin().ask("INFO").lines().any(|has| has == line)),
+            What::Wait(line) if talk.waits(line) => {}
+            What::Wait(line) => return Err(failed(&sent, format!("  waited too long for {line}"))),
             What::Ended => match talk.client(step.client).next() {
                 Err(Ending::Closed) => {}
                 other => return Err(failed(&sent, format!("  expected the end\n  got      {other:?}"))),
@@ -146,6 +175,27 @@ fn nothing_more(talk: &mut Talk<'_>) -> Result<(), String> {
 // === impl Talk ===
 
 impl Talk<'_> {
+    /// Waits until the server's INFO has a line. False: for too long.
+    fn waits(&self, line: &str) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.says(line) {
+                return true;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// Whether the server's INFO has a line, or that of any.
+    fn says(&self, line: &str) -> bool {
+        let has = |mut client: Client| client.ask("INFO").lines().any(|has| has == line);
+        match self.cluster {
+            None => has(self.redis.admin()),
+            Some(cluster) => cluster.nodes.iter().any(|node| has(node.client())),
+        }
+    }
+
     /// The client of that name, which has said its protocol.
     fn client(&mut self, name: char) -> &mut Client {
         let way = self.way;

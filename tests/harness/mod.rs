@@ -2,6 +2,7 @@
 //! test.
 
 mod client;
+pub mod cluster;
 pub mod conversation;
 pub mod fault;
 pub mod load;
@@ -15,6 +16,7 @@ pub mod transcript;
 pub mod wire;
 
 pub use client::{Client, encoded};
+pub use cluster::Cluster;
 pub use policies::folder;
 pub use redis::Redis;
 pub use sidecar::{Sidecar, run, run_with};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::process::Process;
-use super::{Client, Redis};
+use super::{Client, Cluster, Redis};
 
 /// A running sidecar.
 pub struct Sidecar {
@@ -19,6 +19,11 @@ impl Sidecar {
         let password = if redis.password.is_empty() { String::new() } else { format!(":{}@", redis.password) };
         let upstream = format!("redis://{password}127.0.0.1:{}", redis.port);
         Self::start("serve", &[&["--upstream", &upstream], flags].concat())
+    }
+
+    /// In front of a cluster, with more flags.
+    pub fn serve_cluster(cluster: &Cluster, flags: &[&str]) -> Self {
+        Self::start("serve", &[&["--upstream", &cluster.url()], flags].concat())
     }
 
     /// On the embedded store, without a policy folder unless a flag names one.

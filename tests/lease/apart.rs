@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{SOON, end, ended, leased, pipeline, serve, text, wait_for_copy};
+use super::{POLICIES, SOON, end, ended, leased, pipeline, serve, text, time_left, wait_for_copy};
+use crate::harness::fault::{Fault, FaultLink};
 use crate::harness::process::poll_until;
 use crate::harness::{Client, Redis, Sidecar};
 
@@ -108,6 +109,46 @@ fn memory_has_no_old_values() {
     assert!((0..20).all(|_| other.ask("GET both:a") == "$3\r\nnew"));
 }
 
+/// A value in memory is recomputed by one client before it ends, and all others have it until then.
+#[test]
+fn one_recomputes_ahead() {
+    let redis = Redis::start();
+    let sidecars = [serve(&redis, &[]), serve(&redis, &[])];
+    let mut clients: Vec<_> = sidecars.iter().cycle().take(16).map(Sidecar::client).collect();
+    assert_eq!(clients[0].ask("SET ahead:a old PX 20000"), "+OK");
+    assert_eq!(time_left(&mut redis.client(), "bw:t:{ahead:a}") / 10_000, 1);
+    let (mut told, mut others) = (Vec::new(), 0);
+    let tried = |sidecar: &Sidecar| leased(sidecar, "ahead", "ahead");
+    poll_until("both workers of both to try", || {
+        for (place, client) in clients.iter_mut().enumerate() {
+            match client.ask("GET ahead:a").as_str() {
+                "$-1" => told.push(place),
+                reply => others += usize::from(reply == "$3\r\nold"),
+            }
+        }
+        sidecars.iter().map(tried).sum::<f64>() >= 4.0
+    });
+    assert_eq!((told.len(), others % clients.len()), (1, clients.len() - 1), "{told:?} {others}");
+    // The server still has it, and what else asks for it sees that.
+    let mut direct = redis.client();
+    assert!(time_left(&mut direct, "ahead:a") > 0);
+    assert_eq!(clients[1].ask("MGET ahead:a plain:a"), "*2\r\n$3\r\nold\r\n$-1");
+    assert_eq!(clients[1].ask("MULTI"), "+OK");
+    assert_eq!((clients[1].ask("GET ahead:a"), clients[1].ask("EXEC")), ("+QUEUED".into(), "*1\r\n$3\r\nold".into()));
+    assert_eq!(clients[told[0]].ask("SET ahead:a new PX 20000"), "+OK");
+    poll_until("the new value", || clients.iter_mut().all(|client| client.ask("GET ahead:a") == "$3\r\nnew"));
+    // Written without an end, and past the sidecar: nobody is told so ahead.
+    assert_eq!(clients[0].ask("SET ahead:a forever"), "+OK");
+    poll_until("no lifetime", || direct.ask("EXISTS bw:t:{ahead:a} bw:l:{ahead:a}") == ":0");
+    assert_eq!(direct.ask("SET ahead:b past PX 20000"), "+OK");
+    let before = sidecars.iter().map(tried).sum::<f64>();
+    for client in &mut clients {
+        assert!((0..9).all(|_| client.ask("GET ahead:a") == "$7\r\nforever"));
+        assert!((0..9).all(|_| client.ask("GET ahead:b") == "$4\r\npast"));
+    }
+    assert_eq!(sidecars.iter().map(tried).sum::<f64>(), before);
+}
+
 /// A client that waits for a key, with what it sends behind; and its number.
 fn waits(sidecar: &Sidecar, behind: &[&str]) -> (Client, String) {
     let mut winner = sidecar.client();
@@ -174,6 +215,28 @@ fn a_lost_server_ends_a_wait() {
         assert!(!redis.process.wait().success());
         let rest = client.rest();
         assert!(text(&rest).starts_with(expect) && rest.is_empty() == expect.is_empty(), "{choice}: {}", text(&rest));
+    }
+}
+
+/// The server is lost when it has deleted a key, and before anyone knows that the old value is gone, too: nobody is told
+/// that the key is deleted.
+#[test]
+fn a_deletion_is_told_when_all_is_gone() {
+    let redis = Redis::start();
+    let link = FaultLink::start(redis.port);
+    let upstream = format!("redis://127.0.0.1:{}", link.port);
+    let sidecar = Sidecar::start("serve", &["--workers", "1", "--policy-folder", POLICIES, "--upstream", &upstream]);
+    for (key, expect) in [("plain:a", ":1\r\n"), ("stale:a", "")] {
+        let mut client = sidecar.client();
+        assert_eq!(client.ask(&format!("SET {key} x PX 100000")), "+OK");
+        assert_eq!(client.ask("PING"), "+PONG");
+        link.set(Fault::Cut(":1\r\n".len()));
+        client.send(&pipeline(&[&format!("DEL {key}"), "PING"]));
+        poll_until("the cut", || link.struck() > 0);
+        assert_eq!(text(&client.rest()), expect.trim_end(), "{key}");
+        link.set(Fault::None);
+        poll_until("the server", || sidecar.client().try_ask("PING").as_deref() == Some("+PONG"));
+        assert_eq!(redis.client().ask(&format!("EXISTS {key}")), ":0");
     }
 }
 

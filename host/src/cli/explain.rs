@@ -144,6 +144,9 @@ fn show_lease(rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
     });
     let wait = rule.lease_wait_ms.map_or("not at all".to_owned(), format::span);
     let lease = format::span(lease_ms);
+    if let Some(percent) = rule.refresh_ahead_percent {
+        writeln!(out, "ahead     one client recomputes a value in memory when {percent} % of its lifetime are left")?;
+    }
     Ok(writeln!(out, "lease     {lease} for one client to recompute it; {stale}; without, they wait {wait}")?)
 }
 

@@ -15,10 +15,13 @@ struct Parts {
 const PORT_DEFAULT: u16 = 6379;
 const SENTINEL_PORT_DEFAULT: u16 = 26379;
 
-/// Reads `redis://`, `rediss://`, `unix://`, `redis-sentinel://` and `rediss-sentinel://`.
+/// Reads `redis://`, `rediss://`, `unix://`, and the same of sentinels and clusters (`redis-sentinel://` …).
 pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
     let (scheme, rest) = text.split_once("://").context("it has no scheme")?;
     let mut parts = Parts::default();
+    if scheme == "redis-cluster" || scheme == "rediss-cluster" {
+        return cluster(parts, rest, scheme == "rediss-cluster");
+    }
     let address = match scheme {
         "redis" | "rediss" => {
             let rest = parts.login(rest)?;
@@ -42,7 +45,9 @@ pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
             let rest = parts.login(rest)?;
             Address::Sentinel(parts.sentinels(rest, scheme.starts_with("rediss"))?)
         }
-        other => bail!("the scheme is {other}, not redis, rediss, redis-sentinel, rediss-sentinel or unix"),
+        other => {
+            bail!("the scheme is {other}, not unix, or redis or rediss, or one of these with -sentinel or -cluster")
+        }
     };
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     Ok(Upstream::Redis {
@@ -51,6 +56,19 @@ pub(super) fn read(text: &str) -> anyhow::Result<Upstream> {
         user: given(parts.user),
         password: given(parts.password).map(Secret::new),
     })
+}
+
+/// Reads what stands behind `redis-cluster://`: hosts, and no database, since a cluster has one.
+fn cluster(mut parts: Parts, rest: &str, tls: bool) -> anyhow::Result<Upstream> {
+    let rest = parts.login(rest)?;
+    let rest = parts.options(rest)?;
+    let (places, db) = rest.split_once('/').unwrap_or((rest, ""));
+    let has_one = matches!(db, "" | "0") && parts.db.unwrap_or(0) == 0;
+    ensure!(has_one, "a cluster has the database 0 and no other");
+    let seeds = places.split(',').map(|place| host_and_port(place, PORT_DEFAULT)).collect::<Result<_, _>>()?;
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let password = given(parts.password).map(Secret::new);
+    Ok(Upstream::Cluster { seeds, tls, user: given(parts.user), password })
 }
 
 /// A URL without its password.
@@ -173,6 +191,19 @@ mod tests {
     }
 
     #[test]
+    fn clusters() {
+        let check = |text: &str, places: &[(&str, u16)], tls: bool, user: Option<&str>| {
+            let seeds = places.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
+            let password = user.map(|_| Secret::new("p".into()));
+            let expect = Upstream::Cluster { seeds, tls, user: user.map(Into::into), password };
+            assert_eq!(read(text).unwrap(), expect, "{text}");
+        };
+        check("redis-cluster://a:1", &[("a", 1)], false, None);
+        check("redis-cluster://a,b:7,[::1]:8/0", &[("a", 6379), ("b", 7), ("::1", 8)], false, None);
+        check("rediss-cluster://u:p@a:1,b:2", &[("a", 1), ("b", 2)], true, Some("u"));
+    }
+
+    #[test]
     fn sentinels() {
         let address = |places: &[(&str, u16)], tls| {
             let places = places.iter().map(|(host, port)| ((*host).into(), *port)).collect();
@@ -188,12 +219,16 @@ mod tests {
     fn mistakes() {
         let check = |text: &str, expect: &str| assert_eq!(format!("{:#}", read(text).unwrap_err()), expect, "{text}");
         check("a:1", "it has no scheme");
-        check("http://x", "the scheme is http, not redis, rediss, redis-sentinel, rediss-sentinel or unix");
+        let schemes = "the scheme is http, not unix, or redis or rediss, or one of these with -sentinel or -cluster";
+        check("http://x", schemes);
         let nameless = "it does not say what the sentinels call the master: …host:port/NAME";
         check("redis-sentinel://a:1", nameless);
         check("redis-sentinel://a:1//3", nameless);
         check("redis-sentinel://a:1,/m", "it names no host");
         check("redis://", "it names no host");
+        check("redis-cluster://a,", "it names no host");
+        check("redis-cluster://a/1", "a cluster has the database 0 and no other");
+        check("redis-cluster://a?db=1", "a cluster has the database 0 and no other");
         check("redis://a:x", "the port: invalid digit found in string");
         check("redis://a/x", "the database: invalid digit found in string");
         check("redis://a?dbs=1", "there is no option dbs; there are db, username and password");
@@ -208,6 +243,7 @@ mod tests {
         check("rediss://:sec@ret@a", "rediss://:(not shown)@a");
         check("unix:///a@b?password=secret&db=1", "unix:///a@b?password=(not shown)&db=1");
         check("unix://u:secret@/a?db=1", "unix://u:(not shown)@/a?db=1");
+        check("redis-cluster://u:secret@a:1,b:2", "redis-cluster://u:(not shown)@a:1,b:2");
         check("redis://a:1", "redis://a:1");
         check("redis-sentinel://u:secret@a:1,b:2/m/3", "redis-sentinel://u:(not shown)@a:1,b:2/m/3");
         check("embedded", "embedded");

@@ -37,6 +37,17 @@ pub enum Upstream {
         /// Password.
         password: Option<Secret>,
     },
+    /// A cluster.
+    Cluster {
+        /// Nodes that are asked which others there are: host and port.
+        seeds: Vec<(String, u16)>,
+        /// Whether connections are encrypted.
+        tls: bool,
+        /// The user to authenticate as; none: the default user.
+        user: Option<String>,
+        /// The password; none: no authentication.
+        password: Option<Secret>,
+    },
 }
 
 /// Where a server listens.
@@ -248,7 +259,8 @@ impl Value for ClockOffset {
 impl Value for Option<Upstream> {
     const TAKES: &'static str = "redis://[user[:password]@]host[:port][/database], rediss://… for TLS, \
                                  unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME\
-                                 [/database], rediss-sentinel://…, or `embedded`";
+                                 [/database], redis-cluster://[user[:password]@]host:port[,host:port…], the same \
+                                 with rediss, or `embedded`";
 
     fn read(text: &str) -> anyhow::Result<Self> {
         match text {

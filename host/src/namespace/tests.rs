@@ -122,6 +122,11 @@ fn rules_that_cannot_be() {
         vec![Rule { stale_ms: Some(1), ..plain("x", "a:", "") }],
         "rule \"x\": stale-ms needs lease-ms: without, nobody would have the right to recompute a value",
     );
+    check(
+        vec![Rule { refresh_ahead_percent: Some(5), lease_ms: Some(1), ..plain("x", "a:", "") }],
+        "rule \"x\": refresh-ahead-percent needs near-ms, since only of values in memory it is known when they end, \
+         and lease-ms, for one client to recompute them",
+    );
     check(vec![plain("x", "a", "")], "rule \"x\": the prefix \"a\" must end in ':' and have at most 512 bytes");
     check(vec![plain("", "a:", "")], "a rule's name must have 1 to 64 bytes: \"\"");
 }

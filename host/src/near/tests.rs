@@ -32,9 +32,9 @@ fn near() -> (Near, Arc<Versions>) {
 
 /// Asks as often as it takes until the value is worth reading.
 fn begin(near: &mut Near, key: &str) -> Rc<Fill> {
-    assert!(near.begin(DB, key.as_bytes(), SPAN, ASKED).is_none(), "it was asked for once");
-    let fill = near.begin(DB, key.as_bytes(), SPAN, ASKED).unwrap();
-    assert!(near.begin(DB, key.as_bytes(), SPAN, ASKED).is_none(), "it is being read");
+    assert!(near.begin(DB, key.as_bytes(), SPAN, None, ASKED).is_none(), "it was asked for once");
+    let fill = near.begin(DB, key.as_bytes(), SPAN, None, ASKED).unwrap();
+    assert!(near.begin(DB, key.as_bytes(), SPAN, None, ASKED).is_none(), "it is being read");
     fill
 }
 
@@ -134,9 +134,44 @@ fn values_left_over() {
 #[test]
 fn what_is_asked_for_once_is_not_kept() {
     let (mut near, _) = near();
-    let begun = (0..1_000).filter(|key| near.begin(DB, format!("key:{key}").as_bytes(), SPAN, ASKED).is_some());
+    let begun = (0..1_000).filter(|key| near.begin(DB, format!("key:{key}").as_bytes(), SPAN, None, ASKED).is_some());
     assert_eq!(begun.count(), 0);
     // Asked for in one stretch of time and in another is asked for once.
-    assert!(near.begin(DB, b"key:1", SPAN, ASKED + SPAN as i64).is_none());
-    assert!(near.begin(DB, b"key:1", SPAN, ASKED + SPAN as i64).is_some());
+    assert!(near.begin(DB, b"key:1", SPAN, None, ASKED + SPAN as i64).is_none());
+    assert!(near.begin(DB, b"key:1", SPAN, None, ASKED + SPAN as i64).is_some());
+}
+
+/// A value of which it is known how long it lives in all: in its last part it is given out by another way, and one
+/// client of the worker is to try to recompute it.
+#[test]
+fn the_last_part_of_a_life() {
+    let late = |span: &'static [u8], left: &'static [u8], after: i64| {
+        let (mut near, versions) = near();
+        let _ = near.begin(DB, b"k", SPAN, Some(20), ASKED);
+        let fill = near.begin(DB, b"k", SPAN, Some(20), ASKED).unwrap();
+        near.span_came(&fill, span);
+        near.value_came(&fill, VALUE);
+        near.lifetime_came(&fill, left);
+        let at = ASKED + after;
+        let seen = (near.get(DB, b"k", SPAN, at).is_some(), near.get_late(DB, b"k", SPAN, at).map(|(_, tried)| tried));
+        near.try_late(DB, b"k");
+        if seen.1.is_some() {
+            assert_eq!(near.get_late(DB, b"k", SPAN, at), Some((VALUE, true)));
+            versions.bump(&Touched::keys([&b"k"[..]].into_iter()));
+            assert_eq!(near.get_late(DB, b"k", SPAN, at), None);
+        }
+        seen
+    };
+    let whole = b"$4\r\n1000\r\n";
+    assert_eq!(late(whole, b":1000\r\n", 0), (true, None));
+    assert_eq!(late(whole, b":1000\r\n", 799), (true, None));
+    assert_eq!(late(whole, b":1000\r\n", 800), (false, Some(false)));
+    assert_eq!(late(whole, b":1000\r\n", 999), (false, Some(false)));
+    assert_eq!(late(whole, b":1000\r\n", 1000), (false, None));
+    assert_eq!(late(whole, b":100\r\n", 0), (false, Some(false)));
+    assert_eq!(late(whole, b":-1\r\n", 100_000), (true, None));
+    // It was not written by the sidecar, or the name holds something else.
+    assert_eq!(late(b"_\r\n", b":1000\r\n", 999), (true, None));
+    assert_eq!(late(b"$1\r\nx\r\n", b":1000\r\n", 999), (true, None));
+    assert_eq!(late(b"$20\r\n18446744073709551615\r\n", b":1000\r\n", 0), (false, Some(false)));
 }

@@ -10,16 +10,20 @@
 //!   is asked to recompute before that time is over.
 //! - Others are given the old value at once; there, only after a soft timeout. Without one they wait, for as long as
 //!   `lease-wait-ms` says, as for its lock timeout.
+//! - `refresh-ahead-percent` is `EagerRefreshThreshold`, counted from the end, and as there it is an access that begins
+//!   it. How much is left is known of values in memory only; so a rule with it has those, and what is read from the
+//!   server lives to its end.
 //! - Not as there: who recomputes is never given the old value because recomputing fails, since nobody knows that it
 //!   failed; and nothing refuses the value of one whose lease is over, also after a DEL.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::lifetime::Lifetime;
 use super::set::{self, ClientExpiry, Set};
-use super::{Plan, Policies, What};
+use super::{Plan, Policies, What, number};
 use crate::command::{Command, Data, KeyUse, Kind, Row};
-use crate::lease::{Look, copy_of, lease_of};
+use crate::lease::{Look, copy_of, lease_of, span_of};
 use crate::metrics::Leased;
 use crate::namespace::RuleId;
 use crate::resp::reply::{self, kind};
@@ -34,7 +38,14 @@ pub struct Copies<'a> {
     gone: Vec<Vec<u8>>,
     /// The copy that is made, and how long it lives.
     made: Option<(Vec<u8>, u64)>,
+    /// Where it is kept how long the key lives, and how long that is.
+    span: Option<(Vec<u8>, u64)>,
+    /// The key may have ended before all this is done.
+    is_brief: bool,
 }
+
+/// What is sent behind a write has been done after that time, unless the server hangs between two commands.
+const BRIEF_MS: u64 = 1_000;
 
 /// What becomes of those who asked for a key that was not there.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,18 +105,24 @@ impl<'a> Copies<'a> {
             command(&[b"COPY", self.key, copy]);
             command(&[b"PEXPIRE", copy, ms.to_string().as_bytes()]);
         }
+        if let Some((name, ms)) = &self.span {
+            let ms = ms.to_string();
+            command(&[b"SET", name, ms.as_bytes(), b"PX", ms.as_bytes()]);
+        }
     }
 }
 
 /// How many commands are sent.
 pub(super) fn count(all: &[Copies<'_>]) -> usize {
-    all.iter().map(|copies| if copies.made.is_some() { 3 } else { 1 }).sum()
+    let count = |copies: &Copies<'_>| 1 + 2 * usize::from(copies.made.is_some()) + usize::from(copies.span.is_some());
+    all.iter().map(count).sum()
 }
 
 /// Whether the client has its reply only when what is behind the command has been done, too: whoever is told that a key
-/// is gone does not find its old value. A transaction is of one moment anyway.
+/// is gone, or finds that it has ended, does not find an older value. A transaction is of one moment anyway.
 pub(super) fn is_told_later(all: &[Copies<'_>], expect: &Expect, in_transaction: bool) -> bool {
-    !in_transaction && *expect == Expect::Forward && all.iter().any(|copies| copies.made.is_none())
+    let may_be_gone = |copies: &Copies<'_>| copies.gone.len() > 1 && (copies.made.is_none() || copies.is_brief);
+    !in_transaction && *expect == Expect::Forward && all.iter().any(may_be_gone)
 }
 
 /// Sends them behind the command itself, whose reply may have been kept until then.
@@ -127,6 +144,21 @@ impl Policies {
     /// Whether any rule has leases.
     pub fn is_leased(&self) -> bool {
         self.decider.set().rules.is_leased()
+    }
+
+    /// Whether any rule has values recomputed ahead of their end.
+    pub fn is_ahead(&self) -> bool {
+        self.decider.set().rules.is_ahead()
+    }
+
+    /// Takes the lease on a key whose value is near its end, in the place of reading it. None: it has no lease.
+    pub fn refresh_ahead(&self, key: &[u8], value: &[u8]) -> Option<Plan<'static>> {
+        let (id, rule) = self.decider.set().rules.find(key)?;
+        self.count_leased(id, Leased::Ahead);
+        let words = ["1", "NX", "PX"].map(|word| Cow::Borrowed(word.as_bytes()));
+        let name = [Cow::Borrowed(&b"SET"[..]), Cow::Owned(lease_of(key)?)];
+        let args = name.into_iter().chain(words).chain([number(rule.lease_ms?)]).collect();
+        Some(Plan { expect: Expect::Ahead(value.into()), ..Plan::instead(args) })
     }
 
     /// What is to be done if a key that is asked for is not there. None: that is its reply.
@@ -178,7 +210,10 @@ impl Policies {
         let copy = copy_of(key).zip(rule.stale_ms);
         gone.extend(copy.as_ref().map(|(copy, _)| copy.clone()));
         let made = copy.zip(lives).map(|((copy, stale_ms), lives)| (copy, lives.saturating_add(stale_ms)));
-        Some(Copies { key, gone, made })
+        let name = rule.refresh_ahead_percent.and_then(|_| span_of(key));
+        gone.extend(name.clone());
+        let is_brief = lives.is_some_and(|ms| ms < BRIEF_MS);
+        Some(Copies { key, gone, made, span: name.zip(lives), is_brief })
     }
 
     /// How long a string lives that the SET family writes. None: for ever, or it is another command.

@@ -33,6 +33,8 @@ pub struct NearRule {
     pub near_ms: u64,
     /// For how long while there is no server.
     pub fail_safe_ms: Option<u64>,
+    /// In which last part of its lifetime one client recomputes it, in hundredths.
+    pub ahead_percent: Option<u8>,
 }
 
 /// Where a value came from.
@@ -98,7 +100,8 @@ impl Policies {
     /// What a key's rule says of serving its value from memory. None: it may not be.
     pub fn near(&self, key: &[u8]) -> Option<NearRule> {
         let (id, rule) = self.decider.set().rules.find(key)?;
-        Some(NearRule { id, near_ms: rule.near_ms?, fail_safe_ms: rule.fail_safe_ms })
+        let ahead_percent = rule.refresh_ahead_percent;
+        Some(NearRule { id, near_ms: rule.near_ms?, fail_safe_ms: rule.fail_safe_ms, ahead_percent })
     }
 
     /// Whether any key's value may be.

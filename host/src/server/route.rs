@@ -9,7 +9,9 @@ use crate::clock::Clock;
 use crate::config::{self, Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
 use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
 use crate::upstream::embedded::EmbeddedStore;
-use crate::upstream::{BackOff, Login, Loss, Route, SentinelStart, Sentinels, Target, UpstreamState};
+use crate::upstream::{
+    BackOff, Cluster, ClusterRoute, Login, Loss, Route, SentinelStart, Sentinels, Target, UpstreamState,
+};
 
 /// The way to the server, the database of clients that select none, and the password that clients must give.
 ///
@@ -25,6 +27,10 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         Some(Upstream::Redis { address, db, user, password }) => {
             let login = Login { user: user.clone(), password: password.as_ref().map(text) };
             (target(address.clone(), login, config)?, *db, user.clone(), password.clone())
+        }
+        Some(Upstream::Cluster { seeds, tls, user, password }) => {
+            let login = Login { user: user.clone(), password: password.as_ref().map(text) };
+            (cluster(seeds, *tls, login, config)?, 0, user.clone(), password.clone())
         }
         None => {
             let (host, port) = (config.redis_host.clone(), config.redis_port);
@@ -49,10 +55,7 @@ pub fn route(config: &Config, clock: Clock) -> anyhow::Result<(Route, u32, Optio
         password,
         connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
         back_off: back_off(config),
-        loss: match config.on_upstream_lost {
-            LossChoice::Close => Loss::Close,
-            LossChoice::Error => Loss::Error,
-        },
+        loss: loss(config),
         lane_bytes_max: config.lane_bytes_max,
         idle_lanes_max: config.idle_lanes_max,
         state: Arc::new(UpstreamState::default()),
@@ -141,6 +144,32 @@ fn target(address: Address, login: Login, config: &Config) -> anyhow::Result<Tar
             Target::Unix(path)
         }
     })
+}
+
+fn cluster(seeds: &[(String, u16)], tls: bool, login: Login, config: &Config) -> anyhow::Result<Target> {
+    nothing_of_sentinels(config)?;
+    let tls = match seeds.first() {
+        Some((host, _)) if tls => Some((client(host, config)?, config.upstream_tls_server_name.is_none())),
+        _ => {
+            nothing_of_tls(config)?;
+            None
+        }
+    };
+    Ok(Target::Cluster(Cluster::new(ClusterRoute {
+        seeds: seeds.to_vec(),
+        tls,
+        login,
+        connect_timeout: Duration::from_millis(config.upstream_connect_ms_max),
+        loss: loss(config),
+        bytes_max: config.lane_bytes_max,
+    })))
+}
+
+fn loss(config: &Config) -> Loss {
+    match config.on_upstream_lost {
+        LossChoice::Close => Loss::Close,
+        LossChoice::Error => Loss::Error,
+    }
 }
 
 /// A password that is given to nobody is one that was meant for somebody.

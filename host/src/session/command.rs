@@ -91,6 +91,10 @@ impl Session {
             self.refuse(&refusal);
             return Flow::Taken;
         }
+        if let Some(plan) = self.refresh_ahead(command, row, now) {
+            plan.execute(command, &lane, &self.outbox, Touched::Nothing, None);
+            return Flow::Taken;
+        }
         let look = if self.is_muted() { None } else { self.look(command, row, &lane, now) };
         let expect = look.map_or_else(|| self.wanted(), Expect::Look);
         self.send(&lane, command, expect, Touched::Nothing);
@@ -126,7 +130,9 @@ impl Session {
         }
         if self.is_muted() {
             plan.expect = Expect::Swallow;
-        } else if let Some(look) = self.look(command, row, &lane, now) {
+        } else if plan.expect == Expect::Forward
+            && let Some(look) = self.look(command, row, &lane, now)
+        {
             plan.expect = Expect::Look(look);
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {

@@ -16,6 +16,7 @@ use super::{Session, Shared};
 use crate::command::{Command, Kind, Row};
 use crate::lease::{Look, copy_of, lease_of};
 use crate::metrics::Leased;
+use crate::proxy::Plan;
 use crate::proxy::lease::{Verdict, verdict};
 use crate::resp::{Protocol, reply, write};
 use crate::upstream::{Expect, Fate, Kept, Lane, Missed, Outbox};
@@ -70,13 +71,28 @@ impl Session {
         if !asks || !["get", "getex"].contains(&&*row.name) || self.held.is_exclusive(&self.outbox) {
             return None;
         }
-        // Taking a lease is a write, which the server may hold back.
-        let paused_until = self.shared.clients.paused_until();
-        if paused_until != 0 && now < paused_until {
+        let key = command.arg(1).filter(|_| !self.is_paused(now))?;
+        policies.look(self.db, key, lane.versions().stamp(key))
+    }
+
+    /// Taking a lease is a write, which the server may hold back.
+    fn is_paused(&self, now: i64) -> bool {
+        let until = self.shared.clients.paused_until();
+        until != 0 && now < until
+    }
+
+    /// What is sent in the place of reading a value that is in memory and near its end. None: it is not, or somebody
+    /// has been here before.
+    pub(super) fn refresh_ahead(&self, command: &Command<'_>, row: &Row, now: i64) -> Option<Plan<'static>> {
+        let policies = self.shared.policies.borrow();
+        if !policies.is_ahead() || row.name != "get" || self.held.is_exclusive(&self.outbox) || self.is_muted() {
             return None;
         }
-        let key = command.arg(1)?;
-        policies.look(self.db, key, lane.versions().stamp(key))
+        let (key, near) = (command.arg(1).filter(|_| !self.is_paused(now))?, self.shared.near.borrow());
+        let (value, _) =
+            near.get_late(self.db, key, policies.near(key)?.near_ms, now).filter(|(_, is_tried)| !is_tried)?;
+        near.try_late(self.db, key);
+        policies.refresh_ahead(key, value)
     }
 
     /// Lets those keys be looked for further that were not there.

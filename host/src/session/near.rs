@@ -39,9 +39,18 @@ impl Session {
             self.answer_near(reply);
             return true;
         }
+        if rule.ahead_percent.is_some()
+            && let Some((reply, is_tried)) = near.get_late(self.db, key, rule.near_ms, now)
+        {
+            policies.count_near(rule, NearResult::Hit);
+            if is_tried {
+                self.answer_near(reply);
+            }
+            return is_tried;
+        }
         drop(near);
         policies.count_near(rule, NearResult::Miss);
-        self.shared.lanes.note(self.db, key, rule.near_ms, now);
+        self.shared.lanes.note(self.db, key, rule.near_ms, rule.ahead_percent, now);
         false
     }
 
@@ -54,7 +63,8 @@ impl Session {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for key in command.rest(1) {
             let Some(rule) = policies.near(key) else { return false };
-            match near.get(self.db, key, rule.near_ms, now) {
+            let late = || near.get_late(self.db, key, rule.near_ms, now).map(|(value, _)| value);
+            match near.get(self.db, key, rule.near_ms, now).or_else(late) {
                 Some(value) => {
                     reply.extend_from_slice(value);
                     found.push(rule);
@@ -70,7 +80,7 @@ impl Session {
         drop(near);
         for (key, rule) in missing {
             policies.count_near(rule, NearResult::Miss);
-            self.shared.lanes.note(self.db, key, rule.near_ms, now);
+            self.shared.lanes.note(self.db, key, rule.near_ms, rule.ahead_percent, now);
         }
         all
     }

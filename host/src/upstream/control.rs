@@ -8,7 +8,8 @@ use anyhow::{Context, bail};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
-use super::{Route, Target, reported};
+use super::stream::Stream;
+use super::{Login, Route, Target, reported};
 use crate::command::Table;
 
 /// What is known of the server.
@@ -98,8 +99,11 @@ impl<'a> Control<'a> {
         if info_field(&info, "redis_mode") == Some("sentinel") {
             bail!("it is a sentinel; use redis-sentinel://host:port/NAME, where NAME is what it calls the master");
         }
-        if info_field(&info, "redis_mode") == Some("cluster") {
-            bail!("it is part of a cluster, which bellwether does not speak yet; use a server of its own");
+        let cluster = if let Target::Cluster(cluster) = &self.route.target { Some(cluster) } else { None };
+        match (info_field(&info, "redis_mode"), cluster) {
+            (Some("cluster"), None) => bail!("it is part of a cluster; use redis-cluster://host:port"),
+            (Some("cluster"), Some(_)) | (_, None) => {}
+            (_, Some(_)) => bail!("it is no cluster; use redis://host:port"),
         }
         let before = now();
         let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut server).await.context("TIME")?;
@@ -108,6 +112,7 @@ impl<'a> Control<'a> {
         let databases: Result<Vec<String>, _> =
             redis::cmd("CONFIG").arg("GET").arg("databases").query_async(&mut server).await;
         let databases = databases.ok().and_then(|pair| pair.get(1)?.parse().ok()).unwrap_or(DATABASES_DEFAULT);
+        let databases = if cluster.is_some() { 1 } else { databases };
         if db >= databases {
             bail!("it has {databases} databases, so there is no database {db}");
         }
@@ -124,6 +129,9 @@ impl<'a> Control<'a> {
         let hello = (server_name, hello("version").unwrap_or_else(|| version.clone()));
         let skew_ms = seconds * 1000 + micros / 1000 - middle;
         let commands = Arc::new(Self::commands(&mut server).await);
+        if let Some(cluster) = cluster {
+            cluster.has_commands(Arc::clone(&commands));
+        }
         Ok(ServerFacts { version, databases, hello, client_line, db, skew_ms, commands })
     }
 
@@ -146,22 +154,33 @@ pub(super) async fn connect(
     config: AsyncConnectionConfig,
 ) -> anyhow::Result<MultiplexedConnection> {
     let stream = route.target.connect(route.connect_timeout).await.context("cannot connect")?;
-    let settings = login(route).set_db(i64::from(db));
-    let opened = MultiplexedConnection::new_with_config(&settings, stream, config);
-    let opened = tokio::time::timeout(route.connect_timeout + OPENING_MAX, opened).await;
+    let who = Login { user: route.user.clone(), password: route.password.clone() };
+    let settings = login(&who).set_db(i64::from(db));
+    over(stream, &settings, route.connect_timeout + OPENING_MAX, config).await
+}
+
+/// A connection of the `redis` crate over a stream.
+pub(super) async fn over(
+    stream: Stream,
+    settings: &redis::RedisConnectionInfo,
+    timeout: Duration,
+    config: AsyncConnectionConfig,
+) -> anyhow::Result<MultiplexedConnection> {
+    let opened = MultiplexedConnection::new_with_config(settings, stream, config);
+    let opened = tokio::time::timeout(timeout, opened).await;
     let (server, driver) = opened.context("it does not answer")?.context("it refuses us")?;
     // It ends with the connection.
     drop(tokio::spawn(driver));
     Ok(server)
 }
 
-/// How the `redis` crate logs in along a route.
-fn login(route: &Route) -> redis::RedisConnectionInfo {
+/// How the `redis` crate logs in.
+pub(super) fn login(who: &Login) -> redis::RedisConnectionInfo {
     let mut settings = redis::RedisConnectionInfo::default();
-    if let Some(user) = &route.user {
+    if let Some(user) = &who.user {
         settings = settings.set_username(user);
     }
-    if let Some(password) = &route.password {
+    if let Some(password) = &who.password {
         settings = settings.set_password(password);
     }
     settings

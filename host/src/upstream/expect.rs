@@ -31,6 +31,8 @@ pub enum Expect {
     Opening,
     /// The reply of CLIENT TRACKING on a lane that reads for the near cache.
     Tracking,
+    /// The whole lifetime of a value for the near cache.
+    Span(Rc<Fill>),
     /// A value for the near cache.
     Value(Rc<Fill>),
     /// Its lifetime.
@@ -53,6 +55,9 @@ pub enum Expect {
     Keep(Rc<Kept>),
     /// Hand on the one that was kept in place of this.
     Give(Rc<Kept>),
+    /// The reply of taking a lease on a value that is near its end: whoever has it is told that there is none, others
+    /// are given it.
+    Ahead(Rc<[u8]>),
 }
 
 /// A reply that is kept.
@@ -82,9 +87,15 @@ impl Expect {
             Self::Forward | Self::Look(_) => outbox.push(bytes),
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Protocol(_) => {}
             // The lane itself hands these to the near cache.
-            Self::Tracking | Self::Value(_) | Self::Lifetime(_) => {}
+            Self::Tracking | Self::Span(_) | Self::Value(_) | Self::Lifetime(_) => {}
             Self::Keep(kept) => kept.keep(bytes),
             Self::Give(kept) => outbox.push(&kept.take().unwrap_or_default()),
+            Self::Ahead(_) if bytes.first() == Some(&b'+') => {
+                let mut nil = Vec::new();
+                write::nil(&mut nil, protocol);
+                outbox.push(&nil);
+            }
+            Self::Ahead(value) => outbox.push(value),
             Self::Renumber => outbox.push_renumbered(bytes),
             Self::Waited(loss) => {
                 if !outbox.tell_lost_writes(*loss) {
@@ -116,9 +127,9 @@ impl Expect {
         match self {
             Self::Swallow | Self::Fence | Self::Opening | Self::Number | Self::Noted => false,
             Self::Executed(_) | Self::Protocol(_) | Self::Tracking | Self::Value(_) | Self::Lifetime(_) => false,
-            Self::Keep(_) => false,
+            Self::Keep(_) | Self::Span(_) => false,
             Self::Forward | Self::SetNx | Self::Exec(_) | Self::Replace(_) | Self::Local(_) | Self::Renumber => true,
-            Self::Look(_) | Self::Give(_) | Self::Waited(_) => true,
+            Self::Look(_) | Self::Give(_) | Self::Ahead(_) | Self::Waited(_) => true,
         }
     }
 

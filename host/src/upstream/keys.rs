@@ -7,13 +7,16 @@ use anyhow::{Context, bail, ensure};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
-use super::Route;
+use super::cluster::key_slot;
 use super::control::connect;
+use super::{Route, Target};
 use crate::command::Data;
 
 /// A connection for walking the keys of one database.
 pub struct Keys {
     server: MultiplexedConnection,
+    /// The keys are those of a cluster.
+    cluster: bool,
 }
 
 /// One step of a walk.
@@ -71,7 +74,8 @@ impl Keys {
     pub async fn connect(route: &Route, db: u32) -> anyhow::Result<Self> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_MAX));
         let server = connect(route, db, config).await?;
-        let mut keys = Self { server };
+        let cluster = matches!(route.target, Target::Cluster(_));
+        let mut keys = Self { server, cluster };
         // For people who look at the server's CLIENT LIST; a server that does not know it is no worse.
         let named: redis::RedisResult<()> =
             redis::cmd("CLIENT").arg("SETNAME").arg("bellwether-retime").query_async(&mut keys.server).await;
@@ -92,10 +96,18 @@ impl Keys {
     /// # Errors
     /// As [`Keys::count`].
     pub async fn databases(&mut self) -> anyhow::Result<Vec<u32>> {
+        if self.cluster {
+            return Ok(vec![0]);
+        }
         let info: String =
             redis::cmd("INFO").arg("keyspace").query_async(&mut self.server).await.context("INFO keyspace")?;
         let number = |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok();
         Ok(info.lines().filter_map(number).collect())
+    }
+
+    /// Only keys of which this is the same can be watched and changed together.
+    pub fn together(&self, key: &[u8]) -> u16 {
+        if self.cluster { key_slot(key) } else { 0 }
     }
 
     /// The keys of one step, about `count` of them, from where the last step ended; 0 is the beginning.

@@ -39,12 +39,12 @@ impl Lanes {
     }
 
     /// Takes note that a key was asked for whose value is not near, and reads it where that is worth while.
-    pub fn note(&self, db: u32, key: &[u8], near_ms: u64, now: i64) {
+    pub fn note(&self, db: u32, key: &[u8], near_ms: u64, ahead_percent: Option<u8>, now: i64) {
         if !self.near.borrow().tracks(db) {
             self.open_near(db);
             return;
         }
-        let Some(fill) = self.near.borrow_mut().begin(db, key, near_ms, now) else { return };
+        let Some(fill) = self.near.borrow_mut().begin(db, key, near_ms, ahead_percent, now) else { return };
         if let Some(lane) = self.near_lanes.borrow().get(&db) {
             lane.read(&fill);
         }

@@ -1,5 +1,6 @@
 //! The Redis side: everything that knows where the server is and how it is spoken to. Knows nothing of policies.
 
+mod cluster;
 mod commands;
 mod control;
 pub mod embedded;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+pub use cluster::{Cluster, ClusterRoute};
 pub use commands::reported;
 pub use control::{Control, ServerFacts};
 pub use expect::{Expect, Kept};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::{Expect, Lane, Outbox, Route};
+use crate::lease::span_of;
 use crate::near::{Fill, Near};
 use crate::resp::{Protocol, reply, write};
 
@@ -42,6 +43,13 @@ impl NearLane {
             write::bulk(out, fill.key());
         };
         let (lane, outbox) = (&self.lane, &self.outbox);
+        if let Some(name) = span_of(fill.key()).filter(|_| fill.needs_span()) {
+            lane.send(outbox, Expect::Span(Rc::clone(fill)), |out| {
+                write::array(out, 2);
+                write::bulk(out, b"GET");
+                write::bulk(out, &name);
+            });
+        }
         lane.send(outbox, Expect::Swallow, |out| out.extend_from_slice(CACHING));
         lane.send(outbox, Expect::Value(Rc::clone(fill)), |out| command(out, b"GET"));
         lane.send(outbox, Expect::Lifetime(Rc::clone(fill)), |out| command(out, b"PTTL"));
@@ -72,6 +80,7 @@ pub(super) fn heard(near: &mut Near, expect: &Expect, frame: &[u8], db: u32) {
             let error = String::from_utf8_lossy(reply::text(frame).unwrap_or_default()).into_owned();
             tracing::warn!(%error, "the server does not watch keys for us; nothing is served from the near cache");
         }
+        Expect::Span(fill) => near.span_came(fill, frame),
         Expect::Value(fill) => near.value_came(fill, frame),
         Expect::Lifetime(fill) => near.lifetime_came(fill, frame),
         _ => {}

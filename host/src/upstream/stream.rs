@@ -1,4 +1,4 @@
-//! The byte stream under a lane: a socket to a server, or a pipe to the embedded store.
+//! The byte stream under a lane: a socket to a server, or a pipe to the embedded store or into a cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
+use super::cluster::Cluster;
 use super::embedded::EmbeddedStore;
 use super::sentinel::{Moved, Sentinels};
 use crate::tls;
@@ -39,6 +40,8 @@ pub enum Target {
     Sentinel(Sentinels),
     /// The store inside this process.
     Embedded(EmbeddedStore),
+    /// Servers that share the keys, and look like one.
+    Cluster(Cluster),
 }
 
 /// An open stream.
@@ -86,6 +89,7 @@ impl Target {
                 return Ok((stream, Some(moved)));
             }
             Self::Embedded(store) => Stream::Pipe(store.connect()),
+            Self::Cluster(cluster) => Stream::Pipe(cluster.connect().await?),
         };
         Ok((stream, None))
     }
@@ -95,6 +99,7 @@ impl Target {
         match self {
             Self::Tls { tls, .. } => Some(tls),
             Self::Sentinel(sentinels) => sentinels.tls(),
+            Self::Cluster(cluster) => cluster.tls(),
             Self::Tcp { .. } | Self::Unix(_) | Self::Embedded(_) => None,
         }
     }
@@ -123,6 +128,7 @@ impl std::fmt::Display for Target {
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
             Self::Sentinel(sentinels) => write!(out, "{sentinels}"),
             Self::Embedded(_) => out.write_str("the embedded store"),
+            Self::Cluster(cluster) => cluster.fmt(out),
         }
     }
 }

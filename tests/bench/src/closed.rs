@@ -88,7 +88,7 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<Figures> {
 fn connect(load: &Load, poll: &Poll) -> anyhow::Result<Vec<Client>> {
     let mut clients = Vec::with_capacity(load.clients);
     for index in 0..load.clients {
-        let stream = crate::verbs::connect(load.to).with_context(|| format!("connection {}", index + 1))?;
+        let stream = crate::verbs::greet(load.to).with_context(|| format!("connection {}", index + 1))?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;

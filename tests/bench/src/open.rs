@@ -51,7 +51,7 @@ const EVENTS: usize = 1024;
 pub(crate) fn run(load: &Load, rate: f64) -> anyhow::Result<Figures> {
     let (mut sending, mut reading) = (Vec::new(), Vec::new());
     for index in 0..load.clients {
-        let stream = crate::verbs::connect(load.to).with_context(|| format!("connection {}", index + 1))?;
+        let stream = crate::verbs::greet(load.to).with_context(|| format!("connection {}", index + 1))?;
         stream.set_nonblocking(true)?;
         let (place, other) = (load.first_place(index), mio::net::TcpStream::from_std(stream.try_clone()?));
         sending.push(Sending { stream, place, out: Vec::new() });

@@ -62,13 +62,7 @@ pub(crate) fn hold(arguments: &mut Arguments) -> anyhow::Result<()> {
     arguments.finish()?;
     let mut held = Vec::new();
     for number in 1..=count {
-        let mut stream = connect(to).with_context(|| format!("connection {number}"))?;
-        // Answered once, so that it is whole at both ends.
-        stream.write_all(b"*2\r\n$3\r\nGET\r\n$4\r\nnone\r\n")?;
-        let mut reply = [0; 5];
-        stream.read_exact(&mut reply).with_context(|| format!("no reply on connection {number}"))?;
-        ensure!(reply == *b"$-1\r\n", "wrong reply to GET of nothing: {}", shown(&reply));
-        held.push(stream);
+        held.push(greet(to).with_context(|| format!("connection {number}"))?);
     }
     print(&json!({ "connections": held.len() }))?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -81,6 +75,17 @@ pub(crate) fn delay(arguments: &mut Arguments) -> anyhow::Result<()> {
     let delay = arguments.span("ms", 1e3, 1.0)?;
     arguments.finish()?;
     delay::run(listen, to, delay)
+}
+
+/// A client's connection, which the server has answered on: one that only waits to be accepted is none yet, and too
+/// many of those are turned away.
+pub(crate) fn greet(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let mut stream = connect(to)?;
+    stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply).with_context(|| format!("{to} does not answer PING"))?;
+    ensure!(reply == *b"+PONG\r\n", "wrong reply to PING: {}", shown(&reply));
+    Ok(stream)
 }
 
 /// A connection that sends what it is given at once.
