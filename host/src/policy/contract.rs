@@ -1,5 +1,5 @@
 //! A component beside the contract: which of its functions have another type than `wit/` says, which are missing. For
-//! people who are told why a component is refused; what is served is decided by [`super::engine`] alone.
+//! people who are told why a component is refused; what is served is decided by the engine alone.
 
 use anyhow::{Context, bail};
 use wit_parser::decoding::{DecodedWasm, decode};
