@@ -2,6 +2,7 @@
 //! everyone else sees.
 
 mod apart;
+mod in_cluster;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -56,21 +56,19 @@ pub enum Verdict<'a> {
     Won(Option<&'a [u8]>),
     /// Another client has the lease. All are given the old value.
     Lost(Option<&'a [u8]>),
-    /// Nobody has the lease: the server does not let anyone, or nobody who asks can do anything with it. All are told
-    /// that the key is not there.
-    Nobody,
+    /// The server does not let anyone have the lease: all are told that the key is not there.
+    Refused,
 }
 
-/// What becomes of them, by the server's replies: to the attempt to take the lease, or to a look at it; to reading the
-/// key behind that; and to reading the copy.
-pub fn verdict<'a>(takes: bool, lease: &[u8], value: &'a [u8], copy: &'a [u8]) -> Verdict<'a> {
+/// What becomes of them, by the server's replies to the attempt to take the lease, to reading the key behind that, and
+/// to reading the copy.
+pub fn verdict<'a>(lease: &[u8], value: &'a [u8], copy: &'a [u8]) -> Verdict<'a> {
     // In that order: whoever writes the key gives the lease back afterwards.
     let copy = Some(copy).filter(|copy| copy.first() == Some(&kind::BULK) && !reply::is_nil(copy));
     match lease.first() {
         _ if !reply::is_nil(value) => Verdict::There(value),
         Some(b'+') => Verdict::Won(copy),
-        Some(&kind::ERROR) | None => Verdict::Nobody,
-        Some(_) if !takes && reply::is_nil(lease) => Verdict::Nobody,
+        Some(&kind::ERROR) | None => Verdict::Refused,
         Some(_) => Verdict::Lost(copy),
     }
 }
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn verdicts() {
         let check = |lease: &str, value: &str, copy: &'static str, expect: Verdict<'_>| {
-            let verdict = verdict(true, lease.as_bytes(), value.as_bytes(), copy.as_bytes());
+            let verdict = verdict(lease.as_bytes(), value.as_bytes(), copy.as_bytes());
             assert_eq!(verdict, expect, "{lease} {value} {copy}");
         };
         const OLD: &str = "$3\r\nold\r\n";
@@ -257,9 +255,7 @@ mod tests {
         check("$-1\r\n", "$-1\r\n", "-WRONGTYPE x\r\n", Verdict::Lost(None));
         check("$-1\r\n", "$1\r\nx\r\n", OLD, Verdict::There(b"$1\r\nx\r\n"));
         check("+OK\r\n", "$1\r\nx\r\n", OLD, Verdict::There(b"$1\r\nx\r\n"));
-        check("-READONLY x\r\n", "$-1\r\n", OLD, Verdict::Nobody);
-        assert_eq!(verdict(false, b"$-1\r\n", b"$-1\r\n", OLD.as_bytes()), Verdict::Nobody);
-        assert_eq!(verdict(false, b"$1\r\n1\r\n", b"$-1\r\n", b"$-1\r\n"), Verdict::Lost(None));
+        check("-READONLY x\r\n", "$-1\r\n", OLD, Verdict::Refused);
         check("-LOADING x\r\n", "-LOADING x\r\n", "-LOADING x\r\n", Verdict::There(b"-LOADING x\r\n"));
     }
 }

@@ -49,7 +49,6 @@ struct Waiter {
 
 /// What the server was asked, and its replies.
 struct Asking {
-    takes: bool,
     lease: Rc<Kept>,
     value: Rc<Kept>,
     copy: Rc<Kept>,
@@ -132,15 +131,13 @@ async fn serve(shared: Rc<Shared>, key: Key, asked: Rc<Asked>) {
     let (mut waiting, mut pause) = (Vec::new(), PAUSE_FIRST);
     loop {
         waiting.append(&mut asked.arrived.borrow_mut());
-        waiting.retain(|waiter: &Waiter| waiter.missed.hole.is_wanted());
-        if shared.draining.get() {
-            waiting.drain(..).for_each(|waiter| waiter.tell_missed(&shared));
-        }
+        // Who sends nothing more is most likely gone, and could recompute nothing.
+        let draining = shared.draining.get();
+        let leaving = waiting.extract_if(.., |waiter: &mut Waiter| draining || !waiter.missed.hole.is_asker_there());
+        leaving.for_each(|waiter| waiter.tell_missed(&shared));
         let Some(look) = waiting.first().map(|waiter| Rc::clone(&waiter.missed.look)) else { break };
         let stamp = lane.versions().stamp(&key.1);
-        // A lease is for those who can still recompute something.
-        let takes = waiting.iter().any(|waiter| waiter.missed.hole.is_asker_there());
-        let Some(asking) = Asking::send(&lane, &asked.outbox, &look, takes) else { break };
+        let Some(asking) = Asking::send(&lane, &asked.outbox, &look) else { break };
         answered(&asked.outbox).await;
         if asked.outbox.fate() != Fate::Alive {
             // The server was lost: who waits is dropped, which ends the sessions.
@@ -181,20 +178,15 @@ async fn quiet(shared: &Shared, asked: &Asked, time: Duration, is_new: impl Fn()
 // === impl Asking ===
 
 impl Asking {
-    /// Takes the lease, or only looks whether somebody has it, and asks for the key and its old value in one go. None:
-    /// the key has no such names.
-    fn send(lane: &Lane, outbox: &Rc<Outbox>, look: &Look, takes: bool) -> Option<Self> {
+    /// Asks for the lease, the key and its old value in one go. None: the key has no such names.
+    fn send(lane: &Lane, outbox: &Rc<Outbox>, look: &Look) -> Option<Self> {
         let (lease, copy) = (lease_of(&look.key)?, copy_of(&look.key)?);
-        let asking = Self { takes, lease: Rc::default(), value: Rc::default(), copy: Rc::default() };
+        let asking = Self { lease: Rc::default(), value: Rc::default(), copy: Rc::default() };
         let ms = look.lease_ms.to_string();
         let send = |kept: &Rc<Kept>, args: &[&[u8]]| {
             lane.send(outbox, Expect::Keep(Rc::clone(kept)), |out| command(out, args));
         };
-        if takes {
-            send(&asking.lease, &[b"SET", &lease, b"1", b"NX", b"PX", ms.as_bytes()]);
-        } else {
-            send(&asking.lease, &[b"GET", &lease]);
-        }
+        send(&asking.lease, &[b"SET", &lease, b"1", b"NX", b"PX", ms.as_bytes()]);
         // In that order: whoever writes the key gives the lease back behind it, so that it is seen, or its lease is.
         send(&asking.value, &[b"GET", &look.key]);
         if look.keeps_copy {
@@ -209,14 +201,14 @@ impl Asking {
         let (lease, value, copy) = (take(self.lease), take(self.value), take(self.copy));
         let is_taken = lease.first() == Some(&b'+');
         let (mut is_used, key) = (false, waiting.first().map(|waiter| waiter.missed.look.key.clone()));
-        let copy = match verdict(self.takes, &lease, &value, &copy) {
+        let copy = match verdict(&lease, &value, &copy) {
             Verdict::There(found) => {
                 let is_error = found.first() == Some(&reply::kind::ERROR);
                 let result = if is_error { Leased::Missed } else { Leased::New };
                 waiting.drain(..).for_each(|waiter| waiter.tell(shared, found, result));
                 None
             }
-            Verdict::Nobody => {
+            Verdict::Refused => {
                 waiting.drain(..).for_each(|waiter| waiter.tell_missed(shared));
                 None
             }

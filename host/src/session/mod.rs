@@ -235,7 +235,7 @@ impl Session {
             if self.outbox.has_missed() {
                 self.look_again();
             }
-            if self.closing || self.ended {
+            if self.ended {
                 self.outbox.leave();
             }
             if !self.closing {

@@ -60,12 +60,7 @@ impl Hole {
         self.outbox.fill_hole(self.number, reply);
     }
 
-    /// Whether somebody still waits for the reply.
-    pub fn is_wanted(&self) -> bool {
-        self.outbox.fate() == Fate::Alive
-    }
-
-    /// Whether the client can do anything more about it than have it.
+    /// Whether the client may do something about the reply.
     pub fn is_asker_there(&self) -> bool {
         self.outbox.stays()
     }
