@@ -68,6 +68,17 @@ fn check_tells_what_is_broken() {
     );
 }
 
+/// As many as the contract allows, within what loading a policy may cost.
+#[test]
+fn ten_thousand_rules_load() {
+    let rule = |number: u32| format!("[settings.rules.r{number}]\nprefix = \"r{number}:\"\n");
+    let rules: String = (0..10_000).map(rule).collect();
+    let settings = format!("[settings]\ndefaults = false\n{rules}");
+    let policies = folder(&[("namespaces.toml", settings.as_bytes())]);
+    let args = ["check", "--policy-folder", policies.path().to_str().unwrap()];
+    check(&[], &args, policies.path(), 0, &["ok: 3 policies, 10000 rules"]);
+}
+
 /// How far the calendars of the markets in use reach: warnings are no failure.
 #[test]
 fn check_tells_how_far_calendars_reach() {

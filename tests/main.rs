@@ -32,5 +32,7 @@ mod reload;
 mod retime;
 mod sentinel;
 mod tidy;
+mod top;
 mod transcripts;
 mod upstream;
+mod warm;

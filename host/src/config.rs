@@ -196,6 +196,16 @@ settings! {
     lane_bytes_max: usize = "16777216";
     /// Bytes of values that the near cache keeps for rules with `near-ms`, all workers together. 0: there is none.
     near_bytes_max: usize = "67108864";
+    /// Keys whose values are read into the near cache before /readyz says ready: patterns as SCAN MATCH takes them,
+    /// separated by blanks, in the database of clients that SELECT none. Only values of rules with `near-ms` are kept.
+    /// Empty: none.
+    warm: Option<String> = "";
+    /// Keys that are read so, the patterns in their order.
+    warm_keys_max: usize = "10000";
+    /// Keys a second that are read so.
+    warm_keys_per_second_max: u32 = "10000";
+    /// Milliseconds that this may take. After them the sidecar is ready all the same, and says so.
+    warm_ms_max: u64 = "30000";
     /// Idle pinned lanes that a worker keeps, for each protocol and database.
     idle_lanes_max: usize = "64";
     /// Keys a second that are looked at when the lifetimes of keys that are there already are decided anew. 0: the
@@ -424,8 +434,8 @@ mod tests {
             &[],
             "upstream (b.toml): \"http://x\" is not redis://[user[:password]@]host[:port][/database], rediss://… for \
              TLS, unix:///path[?db=N], redis-sentinel://[user[:password]@]host:port[,host:port…]/NAME[/database], \
-             rediss-sentinel://…, or `embedded`: the scheme is http, not redis, rediss, redis-sentinel, \
-             rediss-sentinel or unix",
+             redis-cluster://[user[:password]@]host:port[,host:port…], the same with rediss, or `embedded`: the \
+             scheme is http, not unix, or redis or rediss, or one of these with -sentinel or -cluster",
         );
     }
 }

@@ -7,8 +7,8 @@
 //! along a lane of [`upstream`], whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
-//! [`retime`] decides anew about keys that are there already, [`admin`] and [`metrics`] tell how it goes, [`cli`] is
-//! what a person types.
+//! [`retime`] decides anew about keys that are there already, [`top`] sees which are busy and which large, [`admin`]
+//! and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -29,6 +29,8 @@ pub mod retime;
 pub mod server;
 pub mod session;
 pub mod tls;
+pub mod top;
 pub mod upstream;
 pub mod users;
+pub mod warm;
 pub mod worker;

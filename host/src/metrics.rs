@@ -80,6 +80,10 @@ pub struct RuleCounters {
     pub near_misses: Counter,
     /// Values that were served from memory because there was no server.
     pub near_left_over: Counter,
+    /// Keys whose values were read before clients asked for them, and are kept.
+    pub warm_kept: Counter,
+    /// Keys whose values were to be, and are not kept: the rule keeps none, or the value is gone or too large.
+    pub warm_left: Counter,
     leased: [Counter; Leased::ALL.len()],
 }
 
@@ -218,6 +222,18 @@ impl RuleCounters {
     /// The counters of those who asked for a key that was not there.
     pub fn leased(&self) -> impl Iterator<Item = (Leased, u64)> {
         Leased::ALL.into_iter().zip(&self.leased).map(|(result, counter)| (result, counter.get()))
+    }
+
+    /// The reads of keys of the rule of this name, by where their values came from.
+    pub fn near_reads(&self, rule: &str) -> [(String, &'static str, u64); 3] {
+        [("hit", &self.near_hits), ("miss", &self.near_misses), ("left-over", &self.near_left_over)]
+            .map(|(result, counter)| (rule.to_owned(), result, counter.get()))
+    }
+
+    /// What became of the keys of the rule of this name that were read before clients asked.
+    pub fn warmed(&self, rule: &str) -> [(String, &'static str, u64); 2] {
+        [("kept", &self.warm_kept), ("left", &self.warm_left)]
+            .map(|(result, counter)| (rule.to_owned(), result, counter.get()))
     }
 
     /// The counters with their outcomes.

@@ -150,6 +150,16 @@ impl Near {
         }
     }
 
+    /// Whether a value of this key is kept that no write through this sidecar has changed.
+    pub fn holds(&self, db: u32, key: &[u8]) -> bool {
+        self.values.peek(&KeyRef { db, key }).is_some_and(|value| value.stamp == self.versions.stamp(key))
+    }
+
+    /// Whether any of these keys is being read.
+    pub fn is_filling(&self, db: u32, keys: &[Vec<u8>]) -> bool {
+        keys.iter().any(|key| self.filling.contains(&Key { db, key: key.as_slice().into() }))
+    }
+
     /// Takes note that a key was asked for and its value not known. A fill: it is worth reading, and the caller reads
     /// it; the value counts as read at `now`.
     pub fn begin(
@@ -161,7 +171,12 @@ impl Near {
         now: i64,
     ) -> Option<Rc<Fill>> {
         let known = self.values.peek(&KeyRef { db, key }).is_some();
-        if !(known | self.was_asked(db, key, near_ms, now)) || self.filling.len() >= FILLING_MAX {
+        if known | self.was_asked(db, key, near_ms, now) { self.fill(db, key, ahead_percent, now) } else { None }
+    }
+
+    /// A fill of a key that is worth reading whoever has asked for it. None: it is being read, or too many are.
+    pub fn fill(&mut self, db: u32, key: &[u8], ahead_percent: Option<u8>, now: i64) -> Option<Rc<Fill>> {
+        if self.filling.len() >= FILLING_MAX {
             return None;
         }
         let key = Key { db, key: key.into() };

@@ -24,6 +24,7 @@ use crate::session::Clients;
 use crate::tls;
 use crate::upstream::{Control, Route, ServerFacts, Target};
 use crate::users::Users;
+use crate::warm;
 use crate::worker::{Order, Setup, Worker};
 
 /// What the process is started with.
@@ -118,13 +119,17 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         config: Arc::clone(&config),
     };
     let server = Server { route: setup.route.clone(), facts: Arc::clone(&setup.facts), system_clock };
+    let renewed = setup.current.clone();
     let crew = Crew::start(setup)?;
-    status.listening(crew.clients.clone());
+    let warm = warm(&config, &server, &crew, renewed);
+    status.warming(warm.is_some());
+    status.listening(crew.clients.clone(), crew.workers.iter().map(Worker::orders).collect());
     let watching = reloader.watch(published)?;
     greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
         () = crew.accept(&listeners) => "the listener failed",
         () = crew.follow(server) => "the server is not followed",
+        () = warmed(warm, &status) => "nothing is warmed",
         reason = &mut stop => reason,
     };
     status.draining();
@@ -246,6 +251,40 @@ fn sweep(
     }
     let (route, metrics, current) = (route.clone(), Arc::clone(metrics), current.clone());
     Sweeping::start(retime::Start { route, clock, metrics, current, keys_per_second_max }).map(Some)
+}
+
+/// What reads values into the near cache before the sidecar is ready. None: nothing does.
+fn warm(
+    config: &Config,
+    server: &Server,
+    crew: &Crew,
+    current: watch::Receiver<Arc<PolicySet>>,
+) -> Option<warm::Start> {
+    let patterns = config.warm.clone()?;
+    if matches!(server.route.target, Target::Embedded(_)) {
+        tracing::warn!("the embedded store has no near cache in front of it, so that nothing is warmed");
+        return None;
+    }
+    Some(warm::Start {
+        route: server.route.clone(),
+        db: server.facts.db,
+        patterns,
+        keys_max: config.warm_keys_max,
+        keys_per_second_max: config.warm_keys_per_second_max,
+        time_max: Duration::from_millis(config.warm_ms_max),
+        orders: crew.workers.iter().map(Worker::orders).collect(),
+        metrics: Arc::clone(&crew.metrics),
+        current,
+    })
+}
+
+/// Reads values, then says that clients may come. Never returns.
+async fn warmed(warm: Option<warm::Start>, status: &Status) {
+    if let Some(warm) = warm {
+        warm.run().await;
+        status.warming(false);
+    }
+    std::future::pending().await
 }
 
 /// The files that are taken up as they change.

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::clock::Clock;
@@ -19,6 +20,7 @@ use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::Protocol;
 use crate::session::{self, Call, Client, Clients, Incoming, Leases, Shared};
+use crate::top::{Told, Top};
 use crate::upstream::{Lanes, PING_EVERY, Route, ServerFacts};
 use crate::users::Users;
 
@@ -62,9 +64,27 @@ pub enum Order {
     Call(u64, Call),
     /// This is known of the server now.
     Facts(Arc<ServerFacts>),
+    /// Tell which keys are busy and which large, under the rules of the generation, and which of them are near.
+    Top(u64, oneshot::Sender<(Told, Vec<bool>)>),
+    /// Read these values into the near cache.
+    Warm(Warm),
     /// Answer what is in flight, end all clients, and stop.
     Drain,
 }
+
+/// Values that are to be read into the near cache.
+#[derive(Debug)]
+pub struct Warm {
+    /// Their database.
+    pub db: u32,
+    /// Their keys.
+    pub keys: Arc<[Vec<u8>]>,
+    /// Told which of them are kept.
+    pub done: oneshot::Sender<Vec<bool>>,
+}
+
+/// How often it is looked whether values have come.
+const WARM_LOOK: Duration = Duration::from_millis(2);
 
 // === impl Worker ===
 
@@ -126,10 +146,16 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
                     *shared.commands.borrow_mut() = Rc::new(Table::clone(&facts.commands));
                     *shared.facts.borrow_mut() = facts;
                 }
+                Some(Order::Warm(asked)) => drop(tokio::task::spawn_local(warm(Rc::clone(&shared), asked))),
+                // Who asked may be gone.
+                Some(Order::Top(generation, asked)) => drop(asked.send(top(&shared, generation))),
                 Some(Order::Drain) | None => break,
             },
             Some(ended) = sessions.join_next() => note_end(ended, &counted),
-            _ = look.tick() => shared.lanes.ping_near(),
+            _ = look.tick() => {
+                shared.lanes.ping_near();
+                shared.top.tick();
+            }
         }
     }
     shared.draining.set(true);
@@ -140,6 +166,36 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     while let Some(ended) = sessions.join_next().await {
         note_end(ended, &counted);
     }
+}
+
+/// Reads values into the near cache, for as long as somebody waits for that.
+async fn warm(shared: Rc<Shared>, Warm { db, keys, done }: Warm) {
+    let mut asked = 0;
+    while !done.is_closed() {
+        let now = shared.clock.now();
+        while let Some(key) = keys.get(asked) {
+            // Of a rule that keeps none, or of no rule.
+            let rule = shared.policies.borrow().near(key);
+            if rule.is_some_and(|rule| !shared.lanes.warm(db, key, rule.ahead_percent, now)) {
+                break;
+            }
+            asked += 1;
+        }
+        if asked == keys.len() && !shared.near.borrow().is_filling(db, &keys) {
+            let near = shared.near.borrow();
+            // Who asked may be gone by now.
+            drop(done.send(keys.iter().map(|key| near.holds(db, key)).collect()));
+            return;
+        }
+        tokio::time::sleep(WARM_LOOK).await;
+    }
+}
+
+fn top(shared: &Shared, generation: u64) -> (Told, Vec<bool>) {
+    let told = shared.top.told(generation);
+    let near = shared.near.borrow();
+    let holds = told.keys.iter().map(|key| near.holds(key.db, &key.key)).collect();
+    (told, holds)
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
@@ -164,6 +220,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         clock,
         lanes: Lanes::new(route, Rc::clone(&near)),
         near,
+        top: Top::new(worker as u64 + 1),
         leases: Leases::default(),
         policies: RefCell::new(policies),
         current: RefCell::new(current),

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Status;
 use crate::command::Kind;
-use crate::metrics::{CALL_NS, Counter, Retimed};
+use crate::metrics::{CALL_NS, Retimed, RuleCounters};
 use crate::namespace::MarketSource;
 use crate::policy::reach::days_left;
 
@@ -32,6 +32,7 @@ struct Snapshot {
     commands: Vec<(&'static str, u64)>,
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
+    warm: Vec<(String, &'static str, u64)>,
     leased: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
@@ -68,15 +69,9 @@ impl Snapshot {
         let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();
         let near = set.rules.rules().iter().filter(|rule| rule.near_ms.is_some());
         let near: HashSet<_> = near.map(|rule| rule.name.as_str()).collect();
-        let near = rules.iter().filter(|(rule, _)| near.contains(rule.as_str())).flat_map(|(rule, counters)| {
-            let count = |result, counter: &Counter| (rule.clone(), result, counter.get());
-            [
-                count("hit", &counters.near_hits),
-                count("miss", &counters.near_misses),
-                count("left-over", &counters.near_left_over),
-            ]
-        });
-        let near = near.collect();
+        let is_near = |rule: &&(String, Arc<RuleCounters>)| near.contains(rule.0.as_str());
+        let warm = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.warmed(rule)).collect();
+        let near = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.near_reads(rule)).collect();
         let leased = set.rules.rules().iter().filter(|rule| rule.lease_ms.is_some());
         let leased: HashSet<_> = leased.map(|rule| rule.name.as_str()).collect();
         let leased = rules.iter().filter(|(rule, _)| leased.contains(rule.as_str())).flat_map(|(rule, counters)| {
@@ -113,6 +108,7 @@ impl Snapshot {
             commands: Kind::LABELS.into_iter().zip(metrics.commands.iter().map(|counter| counter.get())).collect(),
             decisions: decisions.collect(),
             near,
+            warm,
             leased,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
@@ -150,6 +146,11 @@ impl Collector for Snapshot {
         let help = "Reads of keys whose values may be kept in memory, by rule and whether they were";
         let mut family = encoder.encode_descriptor("near_reads", help, None, MetricType::Counter)?;
         for (rule, result, count) in &self.near {
+            ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
+        }
+        let help = "Keys whose values were to be in memory before clients ask, by rule and whether they are kept";
+        let mut family = encoder.encode_descriptor("warm_keys", help, None, MetricType::Counter)?;
+        for (rule, result, count) in &self.warm {
             ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
         }
         let help = "Reads of keys that were not there, by rule with leases and what the client was given";

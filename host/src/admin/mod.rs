@@ -1,6 +1,8 @@
-//! The admin server: health, readiness, metrics, and which policies are in force. HTTP/1.1, for operators and probes.
+//! The admin server: health, readiness, metrics, which policies are in force, and which keys are busy. HTTP/1.1, for
+//! operators and probes.
 
 mod metrics;
+mod top;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -24,6 +26,7 @@ use crate::policy::PolicySet;
 use crate::reload::Refusal;
 use crate::session::Clients;
 use crate::upstream::{Route, Target, UpstreamState};
+use crate::worker::Order;
 
 /// What the admin server tells about.
 pub struct Status {
@@ -37,6 +40,10 @@ pub struct Status {
     last_refusal: Arc<Mutex<Option<Refusal>>>,
     /// Set once clients are accepted.
     clients: OnceLock<Arc<Clients>>,
+    /// Ways to ask the workers, set with the clients.
+    orders: OnceLock<Vec<mpsc::UnboundedSender<Order>>>,
+    /// Values are being read into the near cache, and clients are better served elsewhere until then.
+    warming: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -51,16 +58,35 @@ impl Status {
         current: watch::Receiver<Arc<PolicySet>>,
         last_refusal: Arc<Mutex<Option<Refusal>>>,
     ) -> Arc<Self> {
-        let (clients, draining) = (OnceLock::new(), AtomicBool::new(false));
+        let (clients, orders) = (OnceLock::new(), OnceLock::new());
+        let (warming, draining) = (AtomicBool::new(false), AtomicBool::new(false));
         let (upstream, versions) = (Arc::clone(&route.state), Arc::clone(&route.versions));
         let target = route.target.clone();
-        Arc::new(Self { clock, metrics, target, upstream, versions, current, last_refusal, clients, draining })
+        Arc::new(Self {
+            clock,
+            metrics,
+            target,
+            upstream,
+            versions,
+            current,
+            last_refusal,
+            clients,
+            orders,
+            warming,
+            draining,
+        })
     }
 
-    /// Clients are accepted now.
-    pub fn listening(&self, clients: Arc<Clients>) {
+    /// Clients are accepted now, and served by the workers that take these orders.
+    pub fn listening(&self, clients: Arc<Clients>, orders: Vec<mpsc::UnboundedSender<Order>>) {
         // There is one listener, which begins once.
+        drop(self.orders.set(orders));
         drop(self.clients.set(clients));
+    }
+
+    /// Values are being read into the near cache, or are there now.
+    pub fn warming(&self, warming: bool) {
+        self.warming.store(warming, Ordering::Relaxed);
     }
 
     /// Clients are no longer accepted.
@@ -76,6 +102,8 @@ impl Status {
             Some("waiting for the server")
         } else if self.upstream.connections() == 0 {
             Some("the server is lost")
+        } else if self.warming.load(Ordering::Relaxed) {
+            Some("warming the near cache")
         } else {
             None
         }
@@ -116,7 +144,7 @@ impl Status {
         })
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are allowed\n".into());
         }
@@ -130,15 +158,20 @@ impl Status {
                 Ok(text) => response(StatusCode::OK, metrics::TYPE, text),
                 Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "metrics could not be written\n".into()),
             },
-            "/policies" => response(StatusCode::OK, "application/json", format!("{:#}\n", self.policies())),
+            "/top" => match top::Asked::read(request.uri().query().unwrap_or_default()) {
+                Ok(asked) => response(StatusCode::OK, JSON, format!("{:#}\n", top::page(self, asked).await)),
+                Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
+            },
+            "/policies" => response(StatusCode::OK, JSON, format!("{:#}\n", self.policies())),
             _ => {
-                let known = "there are /healthz, /readyz, /metrics and /policies\n";
+                let known = "there are /healthz, /readyz, /metrics, /policies and /top\n";
                 response(StatusCode::NOT_FOUND, TEXT, known.into())
             }
         }
     }
 }
 
+const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Starts the admin server: the address it listens on.
@@ -158,8 +191,8 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
             let status = Arc::clone(&status);
             tokio::spawn(async move {
                 let service = service_fn(|request| {
-                    let answer = status.answer(&request);
-                    async { Ok::<_, Infallible>(answer) }
+                    let status = Arc::clone(&status);
+                    async move { Ok::<_, Infallible>(status.answer(&request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())

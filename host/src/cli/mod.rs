@@ -5,9 +5,12 @@ mod config;
 mod explain;
 mod format;
 mod market;
+mod paint;
 mod policy;
 mod retime;
+mod screen;
 mod serve;
+mod top;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -60,8 +63,17 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 8] =
-    [serve::SERVE, serve::DEV, check::VERB, explain::VERB, market::VERB, retime::VERB, policy::VERB, config::VERB];
+const VERBS: [Verb; 9] = [
+    serve::SERVE,
+    serve::DEV,
+    check::VERB,
+    explain::VERB,
+    market::VERB,
+    top::VERB,
+    retime::VERB,
+    policy::VERB,
+    config::VERB,
+];
 
 /// What `dev` sets where nobody says otherwise.
 const DEV: [(&str, &str); 2] = [("upstream", "embedded"), ("policy_folder", "policies.d")];

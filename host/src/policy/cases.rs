@@ -1,5 +1,5 @@
 //! The case file's format: questions to a component with the answers its author expects, and tables of them. Reads and
-//! lays out; asking is [`super::selftest`]'s.
+//! lays out; asking is the self-test's.
 //!
 //! ```toml
 //! now = "2026-11-23T10:00:00+05:30"      # the clock of every case that has none of its own

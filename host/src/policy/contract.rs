@@ -1,5 +1,5 @@
 //! A component beside the contract: which of its functions have another type than `wit/` says, which are missing. For
-//! people who are told why a component is refused; what is served is decided by [`super::engine`] alone.
+//! people who are told why a component is refused; what is served is decided by the engine alone.
 
 use anyhow::{Context, bail};
 use wit_parser::decoding::{DecodedWasm, decode};
@@ -113,7 +113,7 @@ pub fn review(component: &[u8]) -> anyhow::Result<Review> {
     Ok(Review { exports, imports, version, faults })
 }
 
-/// The interfaces that a component imports and exports, by name; nothing of whether they fit.
+/// The contract as types: what every component is compared with.
 fn contract() -> anyhow::Result<Resolve> {
     let mut sources = SourceMap::default();
     WIT.iter().for_each(|(path, text)| sources.push_str(path, *text));

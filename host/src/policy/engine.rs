@@ -103,6 +103,7 @@ pub enum Role {
 const TICK: Duration = Duration::from_millis(100);
 const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
+const MISFIT: &str = "does not fit the contract (`bellwether policy check` compares them)";
 /// What memories are counted in; the custom page sizes proposal is not switched on.
 const PAGE_BYTES: u64 = 65_536;
 /// Instances that may live at once: workers × policies × generations, with room.
@@ -169,7 +170,7 @@ impl Engine {
         }
         if is_core_module(bytes) {
             bail!(
-                "this is a core module, not a component; build it with `cargo component build`, or turn it into a \
+                "this is a core module, not a component; build it with `bellwether policy build`, or turn it into a \
                  component with `wasm-tools component new`"
             );
         }
@@ -194,7 +195,7 @@ impl Engine {
             );
         }
         let needs = self.needs(&component)?;
-        let pre = shape.linker.instantiate_pre(&component).map_err(chain).context("does not fit the contract")?;
+        let pre = shape.linker.instantiate_pre(&component).map_err(chain).context(MISFIT)?;
         let facts = Facts {
             digest: digest(bytes),
             bytes: bytes.len(),
@@ -306,7 +307,7 @@ fn roles(pre: &InstancePre<State>, exports: &[String]) -> anyhow::Result<Vec<Rol
             Role::MarketHours => market_hours::MarketHoursPolicyPre::new(pre.clone()).map(drop),
         }
         .map_err(chain)
-        .with_context(|| format!("its {} does not fit the contract", role.interface()))?;
+        .with_context(|| format!("its {} {MISFIT}", role.interface()))?;
         roles.push(role);
     }
     if roles.is_empty() {

@@ -231,6 +231,18 @@ impl Policy {
         })
     }
 
+    /// The rules of a namespaces policy by themselves, as a set of its own would have them; none: it has another role.
+    ///
+    /// # Errors
+    /// It fails to give them, or they contradict each other.
+    pub fn rule_table(&self, engine: &Engine) -> Result<Option<RuleTable>, Rejected> {
+        if !self.facts.roles.contains(&Role::Namespaces) {
+            return Ok(None);
+        }
+        let table = self.rules(engine).and_then(|(rules, symbols)| RuleTable::build(rules, symbols));
+        table.map(Some).map_err(|reason| Rejected { policy: Some(self.name.clone()), stage: Stage::Assemble, reason })
+    }
+
     /// The rules of a namespaces policy, as it is configured.
     fn rules(&self, engine: &Engine) -> anyhow::Result<(Vec<crate::namespace::Rule>, Vec<SymbolRule>)> {
         let rules = || {

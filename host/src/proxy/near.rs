@@ -104,6 +104,16 @@ impl Policies {
         Some(NearRule { id, near_ms: rule.near_ms?, fail_safe_ms: rule.fail_safe_ms, ahead_percent })
     }
 
+    /// The place of a key's rule among those of the generation.
+    pub fn rule_of(&self, key: &[u8]) -> Option<usize> {
+        self.decider.set().rules.find(key).map(|(id, _)| id.index())
+    }
+
+    /// The generation of the policies.
+    pub fn generation(&self) -> u64 {
+        self.decider.set().generation
+    }
+
     /// Whether any key's value may be.
     pub fn is_near(&self) -> bool {
         self.near

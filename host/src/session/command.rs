@@ -42,6 +42,9 @@ impl Session {
             self.held.waiting = Some(Waiting::Lane);
             return flow;
         }
+        if self.shared.top.is_due() {
+            self.note_keys(command, row);
+        }
         let label = row.map_or(Kind::LABELS.len() - 1, |row| row.kind.label_index());
         if let Some(count) = counts.get_mut(label) {
             *count += 1;
@@ -108,6 +111,7 @@ impl Session {
             Kind::BlockOption => command.rest(1).any(|arg| arg.eq_ignore_ascii_case(b"BLOCK")),
             _ => false,
         };
+        let is_large = self.shared.top.is_large(command.bytes.len());
         let large = command.bytes.len() > self.shared.config.shared_command_bytes_max;
         // A script may run for long, and the server then answers other connections that it is busy.
         let Some(lane) = self.lane(blocks || large || kind == Kind::Script) else { return Flow::Wait };
@@ -137,6 +141,8 @@ impl Session {
         }
         if !plan.execute(command, &lane, &self.outbox, touched(command, row), self.held.queued()) {
             self.held.refused();
+        } else if is_large {
+            self.note_large(command, row);
         }
         Flow::Taken
     }

@@ -10,6 +10,7 @@ mod held;
 mod lease;
 mod near;
 mod socket;
+mod top;
 mod transaction;
 
 use std::borrow::Cow;
@@ -44,6 +45,7 @@ use crate::policy::PolicySet;
 use crate::proxy::Policies;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
+use crate::top::Top;
 use crate::upstream::{Fate, Lanes, Outbox, ServerFacts};
 use crate::users::Users;
 
@@ -61,6 +63,8 @@ pub struct Shared {
     pub lanes: Lanes,
     /// What the worker keeps of hot keys.
     pub near: Rc<RefCell<Near>>,
+    /// Which keys are busy, and which large.
+    pub top: Top,
     /// Keys that clients wait for.
     pub leases: Leases,
     /// The worker's policies.

@@ -29,6 +29,9 @@ impl Session {
         let mut near = self.shared.near.borrow_mut();
         if let Some(reply) = near.get(self.db, key, rule.near_ms, now) {
             policies.count_near(rule, NearResult::Hit);
+            if self.shared.top.is_large(reply.len()) {
+                self.shared.top.large(self.db, key, reply.len());
+            }
             self.answer_near(reply);
             return true;
         }

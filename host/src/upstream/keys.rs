@@ -121,6 +121,17 @@ impl Keys {
         Ok(Page { keys, next: (next != 0).then_some(next) })
     }
 
+    /// The same of the keys that match a pattern. A page may be empty and not the last.
+    ///
+    /// # Errors
+    /// As [`Keys::count`].
+    pub async fn page_of(&mut self, pattern: &[u8], from: u64, count: usize) -> anyhow::Result<Page> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(from).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.server).await.context("SCAN")?;
+        Ok(Page { keys, next: (next != 0).then_some(next) })
+    }
+
     /// Looks at keys: each as it is, in their order. None: it is gone.
     ///
     /// # Errors

@@ -50,6 +50,19 @@ impl Lanes {
         }
     }
 
+    /// Reads a value that nobody has asked for yet. False: the server does not watch keys yet, which it is asked to.
+    pub fn warm(&self, db: u32, key: &[u8], ahead_percent: Option<u8>, now: i64) -> bool {
+        if !self.near.borrow().tracks(db) {
+            self.open_near(db);
+            return false;
+        }
+        let fill = self.near.borrow_mut().fill(db, key, ahead_percent, now);
+        if let (Some(fill), Some(lane)) = (fill, self.near_lanes.borrow().get(&db)) {
+            lane.read(&fill);
+        }
+        true
+    }
+
     /// Whether the server is gone, as far as anyone can tell.
     pub fn is_lost(&self) -> bool {
         self.route.state.connections() == 0

@@ -47,11 +47,16 @@ pub(crate) fn from_settings(settings: &mut Table) -> Result<Vec<Rule>, String> {
     let value = settings.choice("json", &VALUE_CHECKS)?.unwrap_or(ValueCheck::JsonWarn);
     let keep_defaults = settings.flag("defaults")?.unwrap_or(true);
     let mut rules = if keep_defaults { defaults::rules(value) } else { Vec::new() };
+    // The names of a table are distinct: only a rule of the defaults may have the same one.
+    let mut known = rules.len();
     for (name, fields) in settings.tables("rules")? {
-        match rules.iter().position(|rule| rule.name == name) {
+        match rules.iter().take(known).position(|rule| rule.name == name) {
             Some(at) => match lay_over(rules[at].clone(), fields)? {
                 Some(rule) => rules[at] = rule,
-                None => drop(rules.remove(at)),
+                None => {
+                    rules.remove(at);
+                    known -= 1;
+                }
             },
             None => rules.extend(added(&name, value, fields, &rules)?),
         }

@@ -5,8 +5,8 @@ use std::io::Write;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::Paint;
 use super::one;
-use super::paint::Paint;
 use crate::cli::format;
 use crate::policy::{Decider, Market, MarketError, MarketSession, Phase, Transition};
 

@@ -2,7 +2,6 @@
 
 mod list;
 mod one;
-mod paint;
 mod timeline;
 mod watch;
 
@@ -12,8 +11,8 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction};
 
-use self::paint::Paint;
-use super::{Call, Verb, format, unless_unread};
+use super::paint::Paint;
+use super::{Call, Verb, format, screen, unless_unread};
 use crate::policy::{Decider, PolicySet};
 
 pub(super) const VERB: Verb = Verb {

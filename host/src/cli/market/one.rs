@@ -6,7 +6,7 @@ use anyhow::bail;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::paint::Paint;
+use super::Paint;
 use super::timeline::{Stretch, Week};
 use crate::cli::format;
 use crate::policy::{Decider, Market, MarketError, MarketSession, Phase, Span, SpecialDay, Transition, reach};

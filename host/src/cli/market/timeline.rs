@@ -5,7 +5,7 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::paint::Paint;
+use super::Paint;
 use crate::policy::Phase;
 
 /// A span of one phase. None: outside the data.

@@ -85,7 +85,10 @@ impl Checked {
         let (review, loaded) = match read().map_err(rejected) {
             Err(rejected) => (None, Err(rejected)),
             Ok(mount) => {
-                let loaded = Policy::load(engine, &mount);
+                let loaded = Policy::load(engine, &mount).and_then(|policy| {
+                    policy.rule_table(engine)?;
+                    Ok(policy)
+                });
                 // Types are read for people, and only of what the engine could read too or gave a reason for.
                 (contract::review(&mount.component).ok(), loaded)
             }

@@ -51,6 +51,8 @@ pub(super) const VERB: Verb = Verb {
 /// One component with what became of its cases.
 struct Tested {
     path: PathBuf,
+    /// It is of a project whose source is newer.
+    is_stale: bool,
     digest: String,
     report: Report,
 }
@@ -99,6 +101,15 @@ fn components(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether a component stands in a project with a source that was changed after it was built.
+fn is_stale(component: &Path) -> bool {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let folder = component.parent().unwrap_or(Path::new(""));
+    let sources = std::fs::read_dir(folder.join("src")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = sources.chain([folder.join("Cargo.toml")]).filter_map(|path| modified(&path)).max();
+    folder.join("Cargo.toml").is_file() && newest > modified(component)
+}
+
 // === impl Tested ===
 
 impl Tested {
@@ -122,7 +133,7 @@ impl Tested {
         ensure!(!cases.is_empty(), "none of the {count} cases of {shown} has {filter:?} in its name");
         let trial = Trial::load(engine, &policy_name(path), &bytes).with_context(|| shown.to_string())?;
         let report = trial.run(&cases).with_context(|| shown.to_string())?;
-        Ok(Self { path: path.to_owned(), digest: trial.facts().digest.clone(), report })
+        Ok(Self { path: path.to_owned(), is_stale: is_stale(path), digest: trial.facts().digest.clone(), report })
     }
 
     fn failed(&self) -> usize {
@@ -131,6 +142,13 @@ impl Tested {
 
     fn show(&self, verbose: bool, fuel_max: u64, out: &mut dyn Write) -> std::io::Result<()> {
         let outcomes = &self.report.outcomes;
+        if self.is_stale {
+            writeln!(
+                out,
+                "WARNING {} is older than its source; `bellwether policy build` renews it",
+                self.path.display()
+            )?;
+        }
         for outcome in outcomes {
             show_outcome(outcome, verbose, out)?;
         }
@@ -172,6 +190,7 @@ impl Tested {
         json!({
             "file": self.path.display().to_string(),
             "digest": format!("sha256:{}", self.digest),
+            "older_than_its_source": self.is_stale,
             "cases": self.report.outcomes.iter().map(outcome).collect::<Vec<_>>(),
             "rules": self.report.rules.len(),
             "rules_without_a_case": left,

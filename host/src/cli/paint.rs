@@ -7,22 +7,22 @@ use crate::policy::Phase;
 
 /// Whether phases are coloured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paint(bool);
+pub(in crate::cli) struct Paint(bool);
 
 // === impl Paint ===
 
 impl Paint {
     /// No colours.
     #[cfg(test)]
-    pub(super) const NONE: Self = Self(false);
+    pub(in crate::cli) const NONE: Self = Self(false);
 
     /// Colours on a terminal, unless `NO_COLOR` is set.
-    pub(super) fn of(call: &Call<'_>) -> Self {
+    pub(in crate::cli) fn of(call: &Call<'_>) -> Self {
         Self(!call.no_color && std::io::stdout().is_terminal())
     }
 
     /// A text in the colour of a phase. None: outside the data.
-    pub(super) fn phase(self, phase: Option<Phase>, text: &str) -> String {
+    pub(in crate::cli) fn phase(self, phase: Option<Phase>, text: &str) -> String {
         let code = match phase {
             Some(Phase::Open) => "32",
             Some(Phase::ClosingAuction) => "33",
@@ -36,7 +36,7 @@ impl Paint {
     }
 
     /// A text that stands out.
-    pub(super) fn strong(self, text: &str) -> String {
+    pub(in crate::cli) fn strong(self, text: &str) -> String {
         self.with("1", text)
     }
 
