@@ -150,10 +150,10 @@ impl Top {
             }
         }
         seen.looks += 1;
-        if seen.looks > 2 * LOOKS_PER_SECOND {
-            // Much more than in the last second.
-            seen.every = (seen.every * 2).min(EVERY_MAX);
-            seen.looks = 0;
+        if seen.looks > LOOKS_PER_SECOND {
+            // Much more comes than in the last second.
+            seen.every = (seen.every * 4).min(EVERY_MAX);
+            seen.looks /= 2;
         }
         self.left.set(seen.next());
     }
@@ -172,7 +172,8 @@ impl Top {
         seen.passed -= open;
         seen.commands.recent += f64::from(open);
         let in_a_second = seen.commands.recent as u32;
-        seen.every = (in_a_second / LOOKS_PER_SECOND).clamp(1, EVERY_MAX);
+        // After a rest the next rush is met with fewer looks than all.
+        seen.every = (in_a_second / LOOKS_PER_SECOND).max(seen.every / 2).clamp(1, EVERY_MAX);
         seen.looks = 0;
         seen.commands.tick();
         seen.rules.iter_mut().for_each(Rate::tick);
