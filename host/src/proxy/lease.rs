@@ -159,8 +159,8 @@ impl Policies {
         Some(Plan { expect: Expect::Ahead(value.into()), ..Plan::instead(args) })
     }
 
-    /// What is to be done if a key that is asked for is not there. None: that is its reply.
-    pub fn look(&self, db: u32, key: &[u8], stamp: u64) -> Option<Rc<Look>> {
+    /// What is to be done if a key that is asked for is not there; `stamp` tells its version. None: that is its reply.
+    pub fn look(&self, db: u32, key: &[u8], stamp: impl FnOnce() -> u64) -> Option<Rc<Look>> {
         let (id, rule) = self.decider.set().rules.find(key)?;
         let (lease_ms, wait_ms) = (rule.lease_ms?, rule.lease_wait_ms.unwrap_or(0));
         let keeps_copy = rule.stale_ms.is_some();
@@ -168,7 +168,7 @@ impl Policies {
         if (!keeps_copy && wait_ms == 0) || lease_of(key).is_none() {
             return None;
         }
-        Some(Rc::new(Look { key: key.into(), db, stamp, rule: id, lease_ms, wait_ms, keeps_copy }))
+        Some(Rc::new(Look { key: key.into(), db, stamp: stamp(), rule: id, lease_ms, wait_ms, keeps_copy }))
     }
 
     /// Counts what became of one who asked.

@@ -71,7 +71,7 @@ impl Session {
             return None;
         }
         let key = command.arg(1).filter(|_| !self.is_paused(now))?;
-        policies.look(self.db, key, lane.versions().stamp(key))
+        policies.look(self.db, key, || lane.versions().stamp(key))
     }
 
     /// Taking a lease is a write, which the server may hold back.
