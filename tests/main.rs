@@ -28,6 +28,7 @@ mod lifetimes;
 mod market;
 mod near;
 mod policy;
+mod record;
 mod reload;
 mod retime;
 mod sentinel;

@@ -7,8 +7,8 @@
 //! along a lane of [`upstream`], whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
-//! [`retime`] decides anew about keys that are there already, [`top`] sees which are busy and which large, [`admin`]
-//! and [`metrics`] tell how it goes, [`cli`] is what a person types.
+//! [`retime`] decides anew about keys that are there already, [`top`] sees which are busy and which large, [`record`]
+//! hands on the decisions that were made, [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod near;
 pub mod policy;
 pub mod proxy;
+pub mod record;
 pub mod reload;
 pub mod resp;
 pub mod retime;

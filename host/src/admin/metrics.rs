@@ -93,6 +93,8 @@ impl Snapshot {
                 ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
                 ("generations", "Policy sets put in force", metrics.generations.get()),
                 ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+                ("records", "Decisions that were recorded for those who listen", status.records.made()),
+                ("records_dropped", "Records that a listener had no room for", status.records.dropped()),
                 ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
             ],
             gauges: vec![
@@ -102,6 +104,7 @@ impl Snapshot {
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
                 ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
+                ("record_listeners", "Who listens to decisions", number(status.records.listeners())),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
             upstream: status.target.to_string(),

@@ -15,6 +15,13 @@ pub(super) fn instant(text: &str) -> anyhow::Result<i64> {
     Ok(at.as_millisecond())
 }
 
+/// Reads a span such as `10s` or `1m 30s`.
+pub(super) fn duration(text: &str) -> anyhow::Result<std::time::Duration> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("{text:?} is not a span such as 10s, 5m or 1h 30m"))?;
+    std::time::Duration::try_from(span).with_context(|| format!("{text:?} is in the past"))
+}
+
 /// An instant in UTC.
 pub(super) fn utc(at: i64) -> String {
     Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())

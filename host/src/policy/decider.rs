@@ -1,19 +1,21 @@
 //! One worker's view of a generation: warm instances, remembered market sessions, remembered decisions.
 
+mod markets;
+mod noted;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub use noted::Noted;
 use rustc_hash::FxHashMap;
 
 use super::health::Health;
 use super::instance::{Instance, Request, SharedInstance};
 use super::log::one_line;
-use super::{
-    Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, SpecialDay, Transition,
-};
+use super::{Decision, Expiry, Inputs, Line, MarketError, MarketSession, Policy, PolicySet};
 use crate::command::Data;
 use crate::namespace::{KeyMarket, RuleId};
 
@@ -79,6 +81,8 @@ pub struct Asked {
     pub market_cost: Option<Cost>,
     /// The decision.
     pub decision: anyhow::Result<(Decision, Cost)>,
+    /// What a call that failed took. None: it did not, or there was none.
+    pub failed_cost: Option<Cost>,
     /// What the policy wrote to its log.
     pub lines: Vec<Line>,
 }
@@ -114,6 +118,13 @@ pub struct Horizon {
 struct Warm {
     instance: Option<Instance>,
     health: Health,
+}
+
+/// What came of a call.
+struct Called {
+    decision: anyhow::Result<(Decision, Cost)>,
+    failed_cost: Option<Cost>,
+    lines: Vec<Line>,
 }
 
 /// What a remembered decision depends on. Inputs that the policy did not declare are blank.
@@ -166,6 +177,11 @@ impl Decider {
 
     /// Decides one write, from memory where a remembered decision is still valid.
     pub fn decide(&mut self, question: &Question<'_>) -> Answer {
+        self.decide_noting(question, None)
+    }
+
+    /// The same, noting what stands behind the answer where somebody wants to know.
+    pub fn decide_noting(&mut self, question: &Question<'_>, mut note: Option<&mut Noted>) -> Answer {
         let Some(index) = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten() else {
             return Answer::NoPolicy;
         };
@@ -178,9 +194,15 @@ impl Decider {
         if let Some(known) = self.memo.get(&key)
             && (known.since..known.until).contains(&question.now)
         {
+            if let Some(note) = &mut note {
+                note.remembered(policy, market.name, self.known_session(place), known);
+            }
             return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None, unknown_symbol };
         }
         let asked = self.ask_policy(policy, index, question, market, place);
+        if let Some(note) = &mut note {
+            note.asked(policy, market.name, &asked);
+        }
         match asked.decision {
             Err(error) => {
                 self.failed(index, policy, question, &error);
@@ -211,48 +233,6 @@ impl Decider {
     /// Ends of calendars that were learned since this was last asked, from sessions of keys' markets.
     pub fn take_horizons(&mut self) -> Vec<Horizon> {
         std::mem::take(&mut self.learned)
-    }
-
-    /// The session of a market.
-    ///
-    /// # Errors
-    /// There is no market-hours policy, or it failed.
-    pub fn session(&mut self, market: &str, at: i64) -> anyhow::Result<Result<MarketSession, MarketError>> {
-        self.with_market(at, |instance| Ok(instance.session_at(market, at)?.0))
-    }
-
-    /// The next changes of a market's phase.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn transitions(
-        &mut self,
-        market: &str,
-        start: i64,
-        count: u32,
-    ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
-        self.with_market(start, |instance| instance.transitions(market, start, count))
-    }
-
-    /// The next special days of a market.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn special_days(
-        &mut self,
-        market: &str,
-        start: i64,
-        count: u32,
-    ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
-        self.with_market(start, |instance| instance.special_days(market, start, count))
-    }
-
-    /// Every market.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
-        self.with_market(0, Instance::markets)
     }
 
     /// The place of a key's market. None: it has none, or no more can be remembered.
@@ -289,6 +269,7 @@ impl Decider {
             unknown_symbol: market.unknown_symbol,
             market_cost: None,
             decision: Err(anyhow::anyhow!("not asked")),
+            failed_cost: None,
             lines: Vec::new(),
         };
         if let Some(place) = place {
@@ -313,25 +294,38 @@ impl Decider {
             market_name: asked.market.as_ref().map(|(name, _)| name.as_str()),
             market: asked.market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
         };
-        asked.decision = self.call(policy, index, &request, &mut asked.lines);
+        let called = self.call(policy, index, &request);
+        (asked.decision, asked.failed_cost, asked.lines) = (called.decision, called.failed_cost, called.lines);
         asked
     }
 
     /// Asks a warm instance, or a fresh one where there is none.
-    fn call(
-        &mut self,
-        policy: &Policy,
-        index: usize,
-        request: &Request<'_>,
-        lines: &mut Vec<Line>,
-    ) -> anyhow::Result<(Decision, Cost)> {
+    fn call(&mut self, policy: &Policy, index: usize, request: &Request<'_>) -> Called {
+        let instance = match self.ready(policy, index, request.now) {
+            Ok(instance) => instance,
+            Err(error) => return Called { decision: Err(error), failed_cost: None, lines: Vec::new() },
+        };
+        let begun = std::time::Instant::now();
+        let decision = instance.decide(request);
+        let failed = || Cost { fuel: instance.fuel_taken(), time: begun.elapsed() };
+        let (failed_cost, lines) = (decision.is_err().then(failed), instance.log_lines());
+        if decision.is_ok()
+            && let Some(warm) = self.warm.get_mut(index)
+        {
+            warm.health.failures = 0;
+        }
+        Called { decision, failed_cost, lines }
+    }
+
+    /// The instance that is asked next.
+    fn ready(&mut self, policy: &Policy, index: usize, now: i64) -> anyhow::Result<&mut Instance> {
         // A ttl policy may ask about other markets at any time, so the instance that knows them is there first.
         if policy.facts.imports.iter().any(|import| import.contains("/market-hours@")) {
-            self.with_market(request.now, |_| Ok(()))?;
+            self.with_market(now, |_| Ok(()))?;
         }
         let market = Rc::clone(&self.market);
         let warm = self.warm.get_mut(index).context("no such policy")?;
-        warm.health.check(request.now)?;
+        warm.health.check(now)?;
         // After a trap the store refuses every call.
         if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let before = warm.instance.take();
@@ -342,69 +336,7 @@ impl Decider {
             }
             warm.instance = Some(instance);
         }
-        let instance = warm.instance.as_mut().context("no instance")?;
-        let decided = instance.decide(request);
-        lines.extend(instance.log_lines());
-        if decided.is_ok() {
-            warm.health.failures = 0;
-        }
-        decided
-    }
-
-    /// A market's session, from memory while it lasts.
-    fn remembered_session(
-        &mut self,
-        name: &str,
-        place: u32,
-        now: i64,
-    ) -> anyhow::Result<(Result<MarketSession, MarketError>, Option<Cost>)> {
-        let place = place as usize;
-        match self.sessions.get(place) {
-            Some(Some(Ok(session))) if (session.since..session.until).contains(&now) => {
-                return Ok((Ok(session.clone()), None));
-            }
-            Some(Some(Err(MarketError::UnknownMarket))) => return Ok((Err(MarketError::UnknownMarket), None)),
-            _ => {}
-        }
-        let begun = std::time::Instant::now();
-        let (session, fuel) = self.with_market(now, |instance| instance.session_at(name, now))?;
-        let cost = Cost { fuel, time: begun.elapsed() };
-        if let Some(slot) = self.sessions.get_mut(place) {
-            let before = slot.as_ref().and_then(|before| horizon(before, now));
-            if let Some(at) = horizon(&session, now)
-                && before != Some(at)
-                && self.learned.len() < LEARNED_MAX
-            {
-                self.learned.push(Horizon { market: name.into(), at });
-            }
-            *slot = Some(session.clone());
-        }
-        Ok((session, Some(cost)))
-    }
-
-    /// Asks the market-hours policy, through the instance that the ttl policies share.
-    fn with_market<T>(&mut self, now: i64, call: impl FnOnce(&mut Instance) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let index = self.set.market.context("the policy set has no market-hours policy")?;
-        let policy = self.set.policies.get(index).context("no such policy")?;
-        self.market_health.check(now)?;
-        let mut shared = self.market.borrow_mut();
-        if shared.as_ref().is_none_or(Instance::is_spent) {
-            *shared = None;
-            let (instance, _) = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
-            *shared = Some(instance);
-        }
-        let answer = call(shared.as_mut().context("no instance")?);
-        match &answer {
-            Ok(_) => self.market_health.failures = 0,
-            Err(error) => {
-                *shared = None;
-                if self.market_health.failed(now, true) {
-                    let generation = self.set.generation;
-                    tracing::warn!(policy = %policy.name, generation, error = %one_line(error), "policy failed");
-                }
-            }
-        }
-        answer
+        warm.instance.as_mut().context("no instance")
     }
 
     fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, error: &anyhow::Error) {
@@ -427,15 +359,6 @@ impl Decider {
 fn key_market<'a>(set: &'a PolicySet, question: &Question<'a>) -> KeyMarket<'a> {
     let rule = set.rules.rules().get(question.rule.index());
     rule.map_or(KeyMarket::default(), |rule| set.rules.market(rule, question.key))
-}
-
-/// The end of the calendar that a session, or its absence, tells. A bound after `now` is the data's beginning.
-fn horizon(session: &Result<MarketSession, MarketError>, now: i64) -> Option<i64> {
-    match session {
-        Ok(session) => Some(session.horizon),
-        Err(MarketError::BeyondHorizon(bound)) => Some(*bound).filter(|bound| *bound <= now),
-        Err(MarketError::UnknownMarket) => None,
-    }
 }
 
 fn memo_key(reads: Inputs, question: &Question<'_>, market: Option<u32>) -> MemoKey {

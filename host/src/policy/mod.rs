@@ -19,7 +19,7 @@ mod set;
 pub mod settings;
 pub mod standard;
 
-pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
+pub use decider::{Answer, Asked, Cost, Decider, Horizon, Noted, Question};
 pub use engine::{Engine, Facts, Limits, Needs, Role};
 pub use log::{Line, one_line};
 pub use measure::{Measured, measure};

@@ -207,7 +207,7 @@ impl Trial {
         });
         let lines = instance.log_lines();
         let policy = self.name.to_string();
-        Ok(Asked { policy, market, unknown_symbol: false, market_cost: None, decision, lines })
+        Ok(Asked { policy, market, unknown_symbol: false, market_cost: None, decision, failed_cost: None, lines })
     }
 
     pub(super) fn instance(&self, settings: &str) -> anyhow::Result<Instance> {
