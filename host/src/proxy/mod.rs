@@ -6,6 +6,7 @@ pub mod lease;
 pub mod lifetime;
 mod multi;
 pub mod near;
+pub mod openings;
 pub mod retime;
 pub mod set;
 
