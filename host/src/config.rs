@@ -181,6 +181,10 @@ settings! {
     unmatched_keys: KeyChoice = "forward";
     /// What happens to keys under a rule that are not UTF-8; they never reach a policy.
     non_utf8_keys: KeyChoice = "forward";
+    /// Rules whose keys get a lifetime from scripts too: their names, separated by blanks, or `*` for all. A script's
+    /// (EVAL, EVALSHA, FCALL) keys are those that it declares; one that has no lifetime when it has run is given the
+    /// decision's. Empty: none.
+    script_rules: Option<String> = "";
     /// Client connections at one time.
     clients_max: usize = "10000";
     /// Milliseconds after which a client that sends nothing is disconnected. 0: never.

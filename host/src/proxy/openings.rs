@@ -17,7 +17,7 @@ pub struct Openings {
 pub struct Trading {
     /// It is not closed.
     pub active: bool,
-    /// When it opens next.
+    /// When its next session opens; that it goes on after a break is none.
     pub next_open: Option<i64>,
     /// When it closed last: the same for all of one day's session.
     pub previous_close: Option<i64>,
@@ -44,7 +44,7 @@ impl Openings {
                 self.known.entry(market.to_owned()).insert_entry(session).into_mut()
             }
         };
-        let MarketSession { phase, next_open, previous_close, .. } = *session;
-        Ok(Trading { active: phase != Phase::Closed, next_open, previous_close })
+        let MarketSession { phase, next_regular_open, previous_close, .. } = *session;
+        Ok(Trading { active: phase != Phase::Closed, next_open: next_regular_open, previous_close })
     }
 }
