@@ -144,8 +144,12 @@ impl Running {
         let set = Arc::clone(&start.current.borrow_and_update());
         let wanted = start.rules.iter().filter_map(|rule| Some((counted_as(rule), rule.top?)));
         let mut counts = Counts::new(wanted);
-        if let Some(path) = start.counts_file.as_deref().filter(|_| !counts.is_empty()) {
-            take_over(&mut counts, path);
+        match start.counts_file.as_deref() {
+            _ if counts.is_empty() => {}
+            Some(path) => take_over(&mut counts, path),
+            None => tracing::warn!(
+                "a [[warm]] rule has top, and warm_counts_file is not set: the counts of reads are forgotten at the end"
+            ),
         }
         let alarm = |rule: &WarmRule| rule.opening.as_ref().map(|opening| Alarm::new(opening.before_ms));
         let alarms = start.rules.iter().map(alarm).collect();

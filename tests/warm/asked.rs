@@ -7,7 +7,7 @@ use super::application::{Application, Does};
 use super::{KEYS, check_told, start, wait_until_ready};
 use crate::endpoints::certificates::Authority;
 use crate::harness::process::{free_port, poll_until};
-use crate::harness::{Redis, Sidecar};
+use crate::harness::{Cluster, Redis, Sidecar};
 
 /// Keys that were read most, the busiest first.
 const BUSY: [&str; 6] = ["n:10", "n:11", "n:12", "n:13", "n:14", "n:15"];
@@ -128,8 +128,12 @@ fn what_ends_soon_is_asked_for_once() {
     assert_eq!(application.asked(), expect);
     let sum = |result: &str| sidecars.iter().map(|sidecar| asked(sidecar, result)).sum::<f64>();
     assert_eq!((sum("answered"), sum("failed")), (4.0, 0.0));
-    for key in ["n:10", "n:11", "n:12", "n:13"] {
-        assert_eq!(sidecars[0].client().ask(&format!("GET {key}")), "$5\r\nfresh");
+    // In the memory of both.
+    for sidecar in &sidecars {
+        for key in ["n:10", "n:11", "n:12", "n:13"] {
+            assert_eq!(sidecar.client().ask(&format!("GET {key}")), "$5\r\nfresh");
+        }
+        assert_eq!(sidecar.metric("bellwether_near_reads_total{rule=\"near\",result=\"hit\"}"), 4.0);
     }
     // One that comes a little later asks for nothing that is there now, nor for what was asked for lately.
     assert_eq!(stage.redis.client().ask("DEL n:12"), ":1");
@@ -216,6 +220,28 @@ fn over_a_channel() {
         let told = String::from_utf8(listener.reply()).unwrap();
         assert_eq!(told, format!("*3\r\n$7\r\nmessage\r\n$6\r\nwanted\r\n$4\r\n{key}\r\n"));
     }
+}
+
+/// In a cluster each name is where its key is.
+#[test]
+fn in_a_cluster() {
+    let (cluster, stage) = (Cluster::start(3, 0), Stage::new());
+    let mut direct = cluster.client_of("n:14");
+    assert_eq!(direct.ask("SET n:14 value"), "+OK");
+    let application = Application::start(stage.redis.port, Does::Says("200 OK"));
+    let (counts, policies) = (stage.counts(), stage.policies.path());
+    let url = format!("url = \"http://127.0.0.1:{}/{{key}}\"", application.port);
+    let rule = format!("[[warm]]\nnamespace = \"near\"\ntop = 6\n{url}");
+    let flags = ["--warm", &rule, "--warm-counts-file", path(&counts), "--policy-folder", path(policies)];
+    let mut sidecar = Sidecar::serve_cluster(&cluster, &flags);
+    check_told(&mut sidecar, "; 5 to be asked for: 5 answered, 0 failed, 0 elsewhere");
+    check_told(&mut sidecar, "warmed the near cache: 1 of 6 keys of near");
+    assert_eq!(application.asked().len(), 5);
+    for key in BUSY {
+        let expect = if key == "n:14" { "$-1" } else { "$5\r\nasked" };
+        assert_eq!(cluster.client_of(key).ask(&format!("GET bw:w:{{{key}}}")), expect);
+    }
+    assert_eq!(cluster.redirections(), 0);
 }
 
 /// The table that `bellwether config` prints is one that it takes.

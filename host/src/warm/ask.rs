@@ -1,7 +1,7 @@
 //! Asks for keys that are gone or about to end: the application's URL, or whoever listens on a channel, each key by one
 //! sidecar only. What is answered is not looked at: the application writes the key, if it will.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -18,6 +18,8 @@ pub(super) struct Asking<'a> {
     /// Keys that end before so long are asked for.
     within_ms: u64,
     failures_in_a_row: usize,
+    /// Keys that others ask for, until they are there.
+    elsewhere: Vec<Vec<u8>>,
     metrics: &'a Metrics,
     pub(super) tally: Tally,
 }
@@ -28,6 +30,8 @@ pub(super) struct Tally([u64; WarmAsked::ALL.len()]);
 
 /// After so many failures in a row nobody is asked any more: whoever is down is not helped by it.
 const FAILURES_MAX: usize = 8;
+/// How often it is looked whether what others ask for has come.
+const COME_LOOK: Duration = Duration::from_millis(50);
 
 // === impl Asking ===
 
@@ -43,7 +47,15 @@ impl<'a> Asking<'a> {
             WarmWay::Channel(_) => None,
         };
         let within_ms = asks.expires_within_ms.saturating_add(ahead_ms);
-        Ok(Self { asks, http, within_ms, failures_in_a_row: 0, metrics, tally: Tally::default() })
+        Ok(Self {
+            asks,
+            http,
+            within_ms,
+            failures_in_a_row: 0,
+            elsewhere: Vec::new(),
+            metrics,
+            tally: Tally::default(),
+        })
     }
 
     /// Asks for those of the keys that are gone or about to end, and waits for the answers.
@@ -51,24 +63,25 @@ impl<'a> Asking<'a> {
     /// # Errors
     /// The server does not answer as it should.
     pub(super) async fn batch(&mut self, batch: &[Vec<u8>], keys: &mut Keys) -> anyhow::Result<()> {
-        let found = keys.look(batch, Look { watch: false, data: false, value_bytes: false }).await?;
-        let ends = |found: &Option<Found>| match found {
-            None => true,
-            Some(found) => found.left_ms.is_some_and(|left| left <= self.within_ms),
-        };
-        let due = batch.iter().zip(&found).filter(|(_, found)| ends(found)).map(|(key, _)| key.clone());
-        let due: Vec<_> = due.collect();
+        let (due, _) = self.parted(batch, keys).await?;
         for some in due.chunks(self.asks.requests_max) {
             if self.failures_in_a_row >= FAILURES_MAX {
                 return Ok(());
             }
             let turns = keys.take_turns(some, Duration::from_millis(self.asks.once_ms)).await?;
-            let mine = some.iter().zip(&turns).filter(|(_, mine)| **mine).map(|(key, _)| key.clone());
-            let mine: Vec<_> = mine.collect();
-            (mine.len()..some.len()).for_each(|_| self.count(WarmAsked::Elsewhere));
+            let mut mine = Vec::with_capacity(some.len());
+            for (key, is_mine) in some.iter().zip(turns) {
+                if is_mine {
+                    mine.push(key.clone());
+                } else {
+                    self.count(WarmAsked::Elsewhere);
+                    self.elsewhere.push(key.clone());
+                }
+            }
             for (key, asked) in self.ask(mine, keys).await? {
                 match asked {
                     Ok(()) => {
+                        keys.end_turn(&key).await?;
                         self.failures_in_a_row = 0;
                         self.count(WarmAsked::Answered);
                     }
@@ -81,6 +94,42 @@ impl<'a> Asking<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for keys that others ask for, as long as a request may take: those that have come. None: there are no more
+    /// to wait for.
+    ///
+    /// # Errors
+    /// As [`Asking::batch`].
+    pub(super) async fn come(&mut self, since: Instant, keys: &mut Keys) -> anyhow::Result<Option<Vec<Vec<u8>>>> {
+        if self.elsewhere.is_empty() || since.elapsed() > Duration::from_millis(self.asks.request_ms_max) {
+            return Ok(None);
+        }
+        tokio::time::sleep(COME_LOOK).await;
+        let waited = std::mem::take(&mut self.elsewhere);
+        // In this order: what is written before its asking ends is seen.
+        let asked_for = keys.are_asked_for(&waited).await?;
+        let (_, come) = self.parted(&waited, keys).await?;
+        let is_open = |key: &Vec<u8>| !come.contains(key);
+        self.elsewhere = waited
+            .into_iter()
+            .zip(asked_for)
+            .filter(|(key, asked_for)| *asked_for && is_open(key))
+            .map(|(key, _)| key)
+            .collect();
+        Ok(Some(come))
+    }
+
+    /// The keys that are gone or about to end, and the others.
+    async fn parted(&self, batch: &[Vec<u8>], keys: &mut Keys) -> anyhow::Result<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+        let found = keys.look(batch, Look { watch: false, data: false, value_bytes: false }).await?;
+        let ends = |found: &Option<Found>| match found {
+            None => true,
+            Some(found) => found.left_ms.is_some_and(|left| left <= self.within_ms),
+        };
+        let (due, come): (Vec<_>, Vec<_>) = batch.iter().cloned().zip(&found).partition(|(_, found)| ends(found));
+        let keys = |of: Vec<(Vec<u8>, _)>| of.into_iter().map(|(key, _)| key).collect();
+        Ok((keys(due), keys(come)))
     }
 
     /// Asks for all of these at once.

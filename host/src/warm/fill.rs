@@ -86,6 +86,14 @@ impl<'a> Fill<'a> {
                 break;
             }
         }
+        let (Some(asking), since) = (&mut asking, Instant::now()) else { return Ok(()) };
+        // Found already: only whether they are kept is another matter now.
+        while let Some(come) = asking.come(since, &mut keys).await? {
+            for some in come.chunks(self.batch_keys()) {
+                let kept = self.read(some).await;
+                self.note(some, &kept, false);
+            }
+        }
         Ok(())
     }
 
@@ -120,6 +128,16 @@ impl<'a> Fill<'a> {
         if batch.is_empty() {
             return false;
         }
+        let kept = self.read(batch).await;
+        self.note(batch, &kept, true);
+        self.bar.set_position(self.found as u64);
+        let due = self.begun + Duration::from_secs_f64(self.found as f64 / f64::from(self.rate()));
+        tokio::time::sleep_until(due.into()).await;
+        true
+    }
+
+    /// Has all workers read these keys: which of them all have now.
+    async fn read(&self, batch: &[Vec<u8>]) -> Vec<bool> {
         let keys: Arc<[Vec<u8>]> = batch.into();
         let ask = |orders: &mpsc::UnboundedSender<Order>| {
             let (done, answer) = oneshot::channel();
@@ -134,21 +152,18 @@ impl<'a> Fill<'a> {
             let held = answer.await.unwrap_or_default();
             kept.iter_mut().enumerate().for_each(|(place, kept)| *kept &= held.get(place).copied().unwrap_or(false));
         }
-        self.note(&keys, &kept);
-        self.bar.set_position(self.found as u64);
-        let due = self.begun + Duration::from_secs_f64(self.found as f64 / f64::from(self.rate()));
-        tokio::time::sleep_until(due.into()).await;
-        true
+        kept
     }
 
-    fn note(&mut self, keys: &[Vec<u8>], kept: &[bool]) {
-        self.found += keys.len();
+    /// Counts keys that were read, for the first time or once more.
+    fn note(&mut self, keys: &[Vec<u8>], kept: &[bool], first: bool) {
+        self.found += if first { keys.len() } else { 0 };
         let set = Arc::clone(&self.start.current.borrow());
         let counters = self.start.metrics.of_rules(&set.rules);
         for (key, kept) in keys.iter().zip(kept) {
             self.kept += usize::from(*kept);
             let rule = set.rules.find(key).and_then(|(id, _)| counters.get(id.index()));
-            if let Some(counters) = rule {
+            if let Some(counters) = rule.filter(|_| first || *kept) {
                 let counter = if *kept { &counters.warm_kept } else { &counters.warm_left };
                 counter.add(0, 1);
             }
