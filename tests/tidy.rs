@@ -203,7 +203,9 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "lease" => &["lease", "namespace"],
         "near" => &["near", "resp"],
         "top" => &["top"],
-        "warm" => &["warm", "worker", "policy", "upstream", "metrics"],
+        "warm" => {
+            &["warm", "worker", "clock", "proxy", "policy", "upstream", "tls", "files", "top", "metrics", "config"]
+        }
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
         "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],
