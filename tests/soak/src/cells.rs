@@ -88,6 +88,11 @@ impl Cell {
         matches!(self.kind, Kind::Text | Kind::Brief(_) | Kind::Big)
     }
 
+    /// Whether its rule keeps values in memory.
+    pub fn is_near(&self) -> bool {
+        self.is_text() && ["near:", "safe:", "both:"].iter().any(|prefix| self.prefix.starts_with(prefix))
+    }
+
     pub fn deletes(&self, write: u64) -> bool {
         write.is_multiple_of(DELETES_EVERY) && self.kind != Kind::Counter
     }

@@ -47,6 +47,9 @@ usage: soak --binary PATH [--seconds 60] [--seed N] [--on-loss close|error] [--p
   --quick     faults, and the time between them, are a fifth as long
   --sabotage  damages one thing that nobody may damage, to show that it is seen: then the run must fail";
 
+/// The sidecar's own counters that show what was tested.
+const COUNTERS: [&str; 2] = ["bellwether_near_reads_total", "bellwether_leased_reads_total"];
+
 /// What was asked for.
 struct Asked {
     binary: PathBuf,
@@ -140,6 +143,7 @@ fn run(asked: &Asked) -> anyhow::Result<bool> {
         queues: clients::queues::Queues::default(),
         channels: clients::channels::Channels::default(),
         transactions: clients::transactions::Counters::default(),
+        stream: clients::streams::Stream::default(),
         pause_ms: asked.pause_ms,
     };
     let mut faults = Faults::new(&shared, server, &sidecar, link, asked.seed, asked.is_quick);
@@ -147,6 +151,8 @@ fn run(asked: &Asked) -> anyhow::Result<bool> {
     let Faults { server, events, link, .. } = faults;
     let cpu_seconds = sidecar.process.cpu_seconds()?;
     link.set(link::Fault::None);
+    let mut metrics = sidecar.metrics()?;
+    metrics.retain(|(name, value)| *value > 0.0 && COUNTERS.iter().any(|counter| name.starts_with(counter)));
     let found = audit(&shared, &server)?;
     if !sidecar.process.runs() {
         shared.ledger.broken(Rule::Ended, "the sidecar has ended".to_owned());
@@ -167,6 +173,7 @@ fn run(asked: &Asked) -> anyhow::Result<bool> {
         samples: &samples,
         found: Some(found),
         retired: shared.retired.lock().unwrap().len(),
+        metrics,
         broken: shared.ledger.all_broken(),
     };
     if let Some(to) = &asked.report {
@@ -210,7 +217,7 @@ fn sample(shared: &Shared, sidecar: &Process, samples: &Mutex<Vec<Sample>>) {
     while !shared.ledger.is_over() {
         let looked = Instant::now();
         if let (Ok(resident_bytes), Ok(files)) = (sidecar.resident_bytes(), sidecar.files()) {
-            let sample = Sample { at_ms: shared.ledger.now_ms(), resident_bytes, server_resident_bytes: 0, files };
+            let sample = Sample { at_ms: shared.ledger.now_ms(), resident_bytes, files };
             samples.lock().unwrap().push(sample);
         }
         while looked.elapsed() < Duration::from_secs(1) && !shared.ledger.is_over() {

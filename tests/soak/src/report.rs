@@ -15,7 +15,6 @@ use crate::ledger::{RULES, Rule};
 pub struct Sample {
     pub at_ms: u64,
     pub resident_bytes: u64,
-    pub server_resident_bytes: u64,
     pub files: usize,
 }
 
@@ -32,6 +31,8 @@ pub struct Report<'a> {
     pub samples: &'a [Sample],
     pub found: Option<Found>,
     pub retired: usize,
+    /// What the sidecar counted itself, by the name of the sample.
+    pub metrics: Vec<(String, f64)>,
     pub broken: Vec<(Rule, String)>,
 }
 
@@ -145,6 +146,10 @@ impl Report<'_> {
             let Found { lost, pops_lost, .. } = found;
             writeln!(text, "| elements that a pop took which was lost with its connection | {lost} in {pops_lost} |")?;
         }
+        writeln!(text, "\n| the sidecar's own counters | |\n|---|---|")?;
+        for (sample, value) in &self.metrics {
+            writeln!(text, "| `{sample}` | {value} |")?;
+        }
         writeln!(text, "\n| errors that clients were given (N: a number) | |\n|---|---|")?;
         for (error, count) in &self.errors {
             writeln!(text, "| `{}` | {count} |", error.replace('|', "\\|"))?;
@@ -184,7 +189,7 @@ impl Report<'_> {
             })
         };
         let sample = |sample: &Sample| {
-            json!([sample.at_ms / 1000, sample.resident_bytes, sample.server_resident_bytes, sample.files])
+            json!([sample.at_ms / 1000, sample.resident_bytes, sample.files])
         };
         let memory = self.memory();
         let every = (self.samples.len() / 360).max(1);
@@ -196,13 +201,14 @@ impl Report<'_> {
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
             "counts": self.counts,
+            "metrics": self.metrics.iter().cloned().collect::<BTreeMap<_, _>>(),
             "errors": self.errors,
             "broken": self.broken.iter().map(|(rule, what)| json!([format!("{rule:?}"), what])).collect::<Vec<_>>(),
             "resident_bytes": {
                 "start": memory.start, "quarter": memory.quarter, "half": memory.half, "end": memory.end,
             },
             "samples": {
-                "columns": ["second", "resident_bytes", "server_resident_bytes", "files"],
+                "columns": ["second", "resident_bytes", "files"],
                 "rows": self.samples.iter().step_by(every).map(sample).collect::<Vec<_>>(),
             },
             "events": self.events.iter().map(event).collect::<Vec<_>>(),

@@ -2,7 +2,8 @@
 //! with the program. It must not know what is sent to them.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -154,15 +155,23 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// The value of a sample of `/metrics`.
+    /// The value of a sample of `/metrics`. 0 where there is none.
     pub fn metric(&self, sample: &str) -> anyhow::Result<f64> {
-        use std::io::{Read, Write};
-        let mut socket = std::net::TcpStream::connect(("127.0.0.1", self.admin_port))?;
+        let samples = self.metrics()?;
+        Ok(samples.into_iter().find(|(name, _)| name == sample).map_or(0.0, |(_, value)| value))
+    }
+
+    /// All samples of `/metrics`.
+    pub fn metrics(&self) -> anyhow::Result<Vec<(String, f64)>> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.admin_port))?;
         write!(socket, "GET /metrics HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n")?;
         let mut page = String::new();
         socket.read_to_string(&mut page)?;
-        let value = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        value.map_or(Ok(0.0), |value| Ok(value.parse()?))
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(page.lines().filter_map(sample).collect())
     }
 }
 

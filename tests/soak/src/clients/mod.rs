@@ -4,6 +4,7 @@ pub mod channels;
 pub mod crowd;
 pub mod queues;
 pub mod readers;
+pub mod streams;
 pub mod tracking;
 pub mod transactions;
 pub mod writers;
@@ -27,6 +28,7 @@ pub struct Shared {
     pub queues: queues::Queues,
     pub channels: channels::Channels,
     pub transactions: transactions::Counters,
+    pub stream: streams::Stream,
     /// Milliseconds between two rounds of a client, on average.
     pub pause_ms: u64,
 }
@@ -46,7 +48,7 @@ pub struct Client<'a> {
 pub type Run = fn(Client<'_>);
 
 /// All kinds, and how many of each.
-pub const KINDS: [(&str, usize, Run); 12] = [
+pub const KINDS: [(&str, usize, Run); 14] = [
     ("writer", writers::WRITERS, writers::run),
     ("reader", 6, readers::run),
     ("transaction", 4, transactions::run),
@@ -55,6 +57,8 @@ pub const KINDS: [(&str, usize, Run); 12] = [
     ("popper", 2, queues::pop),
     ("publisher", channels::PUBLISHERS, channels::publish),
     ("subscriber", 5, channels::subscribe),
+    ("adder", 1, streams::add),
+    ("stream reader", 2, streams::read),
     ("tracker", 2, tracking::run),
     ("slow", 2, crowd::slow),
     ("vanishing", 2, crowd::vanishing),

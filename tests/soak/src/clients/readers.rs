@@ -5,6 +5,9 @@ use crate::cells::{Cell, Floor, Kind};
 use crate::ledger::Rule;
 use crate::wire::{Reply, encoded};
 
+/// How many cells half of all reads go to.
+const HOT: usize = 10;
+
 /// Reads until all is over.
 pub fn run(mut client: Client<'_>) {
     while client.goes_on() {
@@ -16,9 +19,12 @@ pub fn run(mut client: Client<'_>) {
 
 fn any<'a>(client: &mut Client<'a>) -> &'a Cell {
     let cells = &client.shared.cells;
-    // Some are read again and again, so that they are kept near.
-    let count = if client.random.chance(50) { cells.len() } else { cells.len() / 6 };
-    &cells[client.random.below(count)]
+    if client.random.chance(50) {
+        return client.random.pick(cells);
+    }
+    // Some are read again and again, so that they are served from memory.
+    let hot: Vec<&Cell> = cells.iter().filter(|cell| cell.is_near()).collect();
+    hot[client.random.below(HOT)]
 }
 
 /// A row of single reads, sent at once.

@@ -29,7 +29,6 @@ pub fn run(mut client: Client<'_>) {
     let mut begun = false;
     while client.goes_on() {
         if !client.is_connected() {
-            begun = false;
             continue;
         }
         if !begun {
@@ -41,6 +40,7 @@ pub fn run(mut client: Client<'_>) {
             client.good();
         } else {
             client.forget();
+            begun = false;
         }
     }
 }
