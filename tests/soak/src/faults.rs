@@ -1,5 +1,5 @@
-//! What goes wrong, when, and how long until all is well again. The order is drawn from the seed; every kind comes up once
-//! before any comes up twice.
+//! What goes wrong, when, and how long until all is well again. The order is drawn from the seed; every kind comes up
+//! once before any comes up twice.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -121,7 +121,14 @@ pub fn lifetimes(reloads: u64) -> String {
 // === impl Faults ===
 
 impl<'a> Faults<'a> {
-    pub fn new(shared: &'a Shared, server: Server, sidecar: &'a Sidecar, link: Link, seed: u64, is_quick: bool) -> Self {
+    pub fn new(
+        shared: &'a Shared,
+        server: Server,
+        sidecar: &'a Sidecar,
+        link: Link,
+        seed: u64,
+        is_quick: bool,
+    ) -> Self {
         let random = Random::new(seed);
         Self { shared, server, sidecar, link, random, is_quick, events: Vec::new(), reloads: 0 }
     }
@@ -134,7 +141,9 @@ impl<'a> Faults<'a> {
             let gap = if self.is_quick { (100, 600) } else { (2_000, 8_000) };
             let gap = self.random.between(gap.0, gap.1);
             std::thread::park_timeout(Duration::from_millis(gap));
-            if begun.elapsed() > time / 5 && let Some(damage) = sabotage.take() {
+            if begun.elapsed() > time / 5
+                && let Some(damage) = sabotage.take()
+            {
                 self.damage(damage)?;
             }
             if left.is_empty() {
@@ -258,7 +267,11 @@ impl<'a> Faults<'a> {
         event.recovered_ms = u64::try_from(begun.elapsed().as_millis())?;
         crate::tell(&format!(
             "{:>7.1} s: {} for {} ms, struck {}; answered after {answered_ms} ms, all well after {} ms",
-            event.at_ms as f64 / 1000.0, event.name, event.lasted_ms, event.struck, event.recovered_ms
+            event.at_ms as f64 / 1000.0,
+            event.name,
+            event.lasted_ms,
+            event.struck,
+            event.recovered_ms
         ));
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What is known so far: how much was done, what went wrong and was to be expected, and which rules were broken. It must
-//! not know what clients do.
+//! What is known so far: how much was done, what went wrong and was to be expected, and which rules were broken. It
+//! must not know what clients do.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -151,7 +151,8 @@ impl Ledger {
         }
     }
 
-    /// An error came: what it says about its command. That may be while something is wrong, or was since the last reply.
+    /// An error came: what it says about its command. That may be while something is wrong, or was since the last
+    /// reply.
     pub fn error(&self, who: &str, connection: &Connection, error: &str) -> Said {
         let mut kind = String::new();
         for character in error.chars() {

@@ -1,5 +1,5 @@
-//! The way between the sidecar and its server, which breaks as it is told. Two threads a connection, which wait and do not
-//! look, so that it costs little for an hour. It must not know why.
+//! The way between the sidecar and its server, which breaks as it is told. Two threads a connection, which wait and do
+//! not look, so that it costs little for an hour. It must not know why.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

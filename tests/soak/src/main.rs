@@ -1,5 +1,5 @@
-//! `soak --binary PATH [--seconds N] …`: mixed load through a sidecar while things go wrong; every reply is checked against
-//! what is known, and at the end the server is asked for all that was acknowledged. It fails where one rule is broken.
+//! `soak --binary PATH [--seconds N] …`: mixed load through a sidecar while things go wrong; every reply is checked
+//! against what is known, and at the end the server is asked for all that was acknowledged. It fails where one rule is broken.
 
 #![allow(
     clippy::unwrap_used,
@@ -158,7 +158,9 @@ fn run(asked: &Asked) -> anyhow::Result<bool> {
         shared.ledger.broken(Rule::Ended, "the sidecar has ended".to_owned());
     }
     let seconds = shared.ledger.begun.elapsed().as_secs_f64();
-    if seconds >= report::MEMORY_SECONDS_MIN && let Err(how) = report::judge_memory(&samples) {
+    if seconds >= report::MEMORY_SECONDS_MIN
+        && let Err(how) = report::judge_memory(&samples)
+    {
         shared.ledger.broken(Rule::Memory, how);
     }
     let report = Report {
@@ -231,9 +233,7 @@ fn audit(shared: &Shared, server: &Server) -> anyhow::Result<clients::queues::Fo
     let ledger = &shared.ledger;
     let lost = |lost| anyhow::anyhow!("the server's own connection was lost: {lost:?}");
     let mut direct = Connection::open(server.port, false).map_err(lost)?;
-    let mut read = |words: Vec<Vec<u8>>| {
-        direct.ask(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).map_err(lost)
-    };
+    let mut read = |words: Vec<Vec<u8>>| direct.ask(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).map_err(lost);
     for cell in &shared.cells {
         let floor = cell.floor();
         let reply = read(cell.read(floor.epoch))?;

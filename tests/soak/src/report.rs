@@ -46,8 +46,8 @@ pub struct Memory {
 
 /// A shorter run says nothing about memory: caches are still being filled.
 pub const MEMORY_SECONDS_MIN: f64 = 600.0;
-/// How much the last quarter's median may be above the second's: a twentieth, and four million bytes, which an allocator
-/// keeps or gives back as it likes.
+/// How much the last quarter's median may be above the second's: a twentieth, and four million bytes, which an
+/// allocator keeps or gives back as it likes.
 const GROWTH: (f64, f64) = (1.05, 4e6);
 
 fn median(mut values: Vec<u64>) -> u64 {
@@ -93,7 +93,8 @@ impl Report<'_> {
         let count = |rule| self.broken.iter().filter(|(own, _)| *own == rule).count();
         let counted = |what| self.counts.get(what).copied().unwrap_or(0);
         format!(
-            "{}: {:.0} s, {} commands, {} acknowledged writes, {} checked reads, {} faults; {} swapped, {} lost, {} other",
+            "{}: {:.0} s, {} commands, {} acknowledged writes, {} checked reads, {} faults; {} swapped, {} lost, \
+             {} other",
             if self.broken.is_empty() { "passed" } else { "FAILED" },
             self.seconds,
             counted("commands"),
@@ -117,8 +118,11 @@ impl Report<'_> {
     fn markdown(&self) -> anyhow::Result<String> {
         let mut text = String::from("# Soak\n\n");
         writeln!(text, "**{}**\n", self.verdict())?;
-        writeln!(text, "Machine: {}. Seed {}, `on_upstream_lost = {}`, AOF with appendfsync always.", self.machine,
-            self.seed, self.on_loss)?;
+        writeln!(
+            text,
+            "Machine: {}. Seed {}, `on_upstream_lost = {}`, AOF with appendfsync always.",
+            self.machine, self.seed, self.on_loss
+        )?;
         writeln!(text, "The sidecar had a processor for {:.0} s of {:.0} s.\n", self.cpu_seconds, self.seconds)?;
         writeln!(text, "| rule | broken |\n|---|---|")?;
         for (rule, words) in RULES {
@@ -162,9 +166,18 @@ impl Report<'_> {
     }
 
     fn faults(&self, text: &mut String) -> anyhow::Result<()> {
-        writeln!(text, "\nMilliseconds from a fault's end until a new connection is answered a write and a read, and until every")?;
-        writeln!(text, "client has had two good rounds (some make one a second, or wait two seconds for an element):\n")?;
-        writeln!(text, "| fault | times | answered: median | most | all well: median | most |\n|---|---|---|---|---|---|")?;
+        writeln!(
+            text,
+            "\nMilliseconds from a fault's end until a new connection is answered a write and a read, and until every"
+        )?;
+        writeln!(
+            text,
+            "client has had two good rounds (some make one a second, or wait two seconds for an element):\n"
+        )?;
+        writeln!(
+            text,
+            "| fault | times | answered: median | most | all well: median | most |\n|---|---|---|---|---|---|"
+        )?;
         let mut kinds: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
         for event in self.events {
             kinds.entry(event.name).or_default().push(event);
@@ -188,9 +201,7 @@ impl Report<'_> {
                 "answered_ms": event.answered_ms, "recovered_ms": event.recovered_ms,
             })
         };
-        let sample = |sample: &Sample| {
-            json!([sample.at_ms / 1000, sample.resident_bytes, sample.files])
-        };
+        let sample = |sample: &Sample| json!([sample.at_ms / 1000, sample.resident_bytes, sample.files]);
         let memory = self.memory();
         let every = (self.samples.len() / 360).max(1);
         json!({

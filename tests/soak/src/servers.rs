@@ -1,5 +1,5 @@
-//! The processes: a redis-server with its files, which may be killed and comes back with them, and the sidecar. Each ends
-//! with the program. It must not know what is sent to them.
+//! The processes: a redis-server with its files, which may be killed and comes back with them, and the sidecar. Each
+//! ends with the program. It must not know what is sent to them.
 
 use std::fs::File;
 use std::io::{Read, Write};

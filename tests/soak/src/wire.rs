@@ -1,5 +1,5 @@
-//! A connection that knows what each reply is. The splitter of the product is not used: it is what is tested. It must not
-//! know what a reply should be.
+//! A connection that knows what each reply is. The splitter of the product is not used: it is what is tested. It must
+//! not know what a reply should be.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -11,8 +11,8 @@ use crate::wire::{Reply, text_of};
 /// Those who publish, each to a channel of its own; the last by SPUBLISH.
 pub const PUBLISHERS: usize = 3;
 
-/// How many messages of each epoch of each publisher were acknowledged. After a loss begins the next epoch: a message of
-/// which nobody knows may come at any later time.
+/// How many messages of each epoch of each publisher were acknowledged. After a loss begins the next epoch: a message
+/// of which nobody knows may come at any later time.
 #[derive(Default)]
 pub struct Channels(Mutex<BTreeMap<(usize, u64), u64>>);
 
@@ -109,9 +109,8 @@ fn message(client: &mut Client<'_>, places: &mut Places, parts: &[Reply]) {
         return client.broken(Rule::Swapped, &format!("{texts:?} for a message"));
     };
     let publisher = usize::try_from(publisher).unwrap_or(usize::MAX);
-    if !["message", "pmessage", "smessage"].contains(&kind)
-        || !texts.iter().rev().nth(1).is_some_and(|channel| *channel == format!("soak:{publisher}"))
-    {
+    let channel = texts.iter().rev().nth(1);
+    if !["message", "pmessage", "smessage"].contains(&kind) || channel != Some(&format!("soak:{publisher}")) {
         return client.broken(Rule::Swapped, &format!("{texts:?} for a message"));
     }
     client.ledger().count("messages received", 1);

@@ -1,5 +1,5 @@
-//! Lists as queues: every element that was acknowledged is taken once, or is still there. Two queues: one whose consumers
-//! move elements to a list of their own first, so that nothing can be lost; and one that is popped, where a connection
+//! Lists as queues: every element that was acknowledged is taken once, or is still there. Two queues: one whose
+//! consumers move elements to a list of their own first, so that nothing can be lost; and one that is popped, where a connection
 //! that is lost under a pop may take one element with it.
 
 use std::collections::BTreeMap;
@@ -70,9 +70,8 @@ impl Queues {
         }
         let elements = self.elements.lock().unwrap();
         let pops_lost = *self.pops_lost.lock().unwrap();
-        let missing = |name: &str, element: &Element| {
-            element.acknowledged && element.taken == 0 && !there.contains_key(name)
-        };
+        let missing =
+            |name: &str, element: &Element| element.acknowledged && element.taken == 0 && !there.contains_key(name);
         let gone: Vec<_> = elements.iter().filter(|(name, element)| missing(name, element)).collect();
         let (popped, moved): (Vec<_>, Vec<_>) = gone.iter().partition(|(name, _)| name.starts_with("1:"));
         for (name, element) in moved {

@@ -98,9 +98,8 @@ fn entry(client: &Client<'_>, place: &mut Place, id: String, text: &str) {
     let epoch = usize::try_from(epoch).unwrap_or(usize::MAX);
     let known = client.shared.stream.0.lock().unwrap().clone();
     let acknowledged = |epoch: usize| known.get(epoch).copied().unwrap_or(0);
-    let told = |what: &str| {
-        format!("{what}: entry {number} of epoch {epoch} behind {} of {}", place.number, place.epoch)
-    };
+    let told =
+        |what: &str| format!("{what}: entry {number} of epoch {epoch} behind {} of {}", place.number, place.epoch);
     place.id = id;
     if epoch < place.epoch || (epoch == place.epoch && number <= place.number) {
         // One that was in doubt may come late.

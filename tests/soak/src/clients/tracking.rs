@@ -1,5 +1,5 @@
-//! Clients that keep values themselves and are told by CLIENT TRACKING: whoever keeps a value that has been written over
-//! is told so, or loses the connection.
+//! Clients that keep values themselves and are told by CLIENT TRACKING: whoever keeps a value that has been written
+//! over is told so, or loses the connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,7 +78,9 @@ fn round(client: &mut Client<'_>, kept: &mut BTreeMap<String, Kept>) -> Option<b
         }
         match chosen.judge(floor, &reply, client.ledger().now_ms()) {
             Err((rule, what)) => client.broken(rule, &what),
-            Ok(write) => drop(kept.insert(key, Kept { cell, floor, write, over_ms: None })),
+            Ok(write) => {
+                kept.insert(key, Kept { cell, floor, write, over_ms: None });
+            }
         }
         for push in client.pushes() {
             told(client, kept, &push);
@@ -107,7 +109,9 @@ fn told(client: &Client<'_>, kept: &mut BTreeMap<String, Kept>, parts: &[Reply])
     client.ledger().count("invalidations", 1);
     match parts {
         [kind, Reply::Array(keys)] if kind.text() == Some(b"invalidate") => {
-            keys.iter().filter_map(Reply::text).for_each(|key| drop(kept.remove(&text_of(key))));
+            for key in keys.iter().filter_map(Reply::text) {
+                kept.remove(&text_of(key));
+            }
         }
         [kind, Reply::Nil] if kind.text() == Some(b"invalidate") => kept.clear(),
         other => client.broken(Rule::Swapped, &format!("{other:?} for an invalidation")),

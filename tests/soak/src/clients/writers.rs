@@ -1,5 +1,5 @@
-//! Those who write cells: alone, in pipelines, in transactions, by scripts, many keys at once. They know what each reply
-//! must be, since nobody else writes their cells.
+//! Those who write cells: alone, in pipelines, in transactions, by scripts, many keys at once. They know what each
+//! reply must be, since nobody else writes their cells.
 
 use std::time::Instant;
 
