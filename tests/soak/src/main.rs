@@ -1,5 +1,6 @@
 //! `soak --binary PATH [--seconds N] …`: mixed load through a sidecar while things go wrong; every reply is checked
-//! against what is known, and at the end the server is asked for all that was acknowledged. It fails where one rule is broken.
+//! against what is known, and at the end the server is asked for all that was acknowledged. It fails where one rule is
+//! broken.
 
 #![allow(
     clippy::unwrap_used,

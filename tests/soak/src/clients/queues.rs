@@ -1,6 +1,6 @@
 //! Lists as queues: every element that was acknowledged is taken once, or is still there. Two queues: one whose
-//! consumers move elements to a list of their own first, so that nothing can be lost; and one that is popped, where a connection
-//! that is lost under a pop may take one element with it.
+//! consumers move elements to a list of their own first, so that nothing can be lost; and one that is popped, where a
+//! connection that is lost under a pop may take one element with it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
