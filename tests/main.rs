@@ -31,6 +31,7 @@ mod policy;
 mod reload;
 mod retime;
 mod sentinel;
+mod soak;
 mod tidy;
 mod top;
 mod transcripts;
