@@ -120,8 +120,9 @@ pub(super) fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> 
     writeln!(out, "  self-test  {passed}")?;
     writeln!(
         out,
-        "  loaded in  {} ms, {} of them compiling\n",
+        "  loaded in  {} ms, {} of them {}\n",
         policy.load_time.as_millis(),
-        facts.compile_time.as_millis()
+        facts.compile_time.as_millis(),
+        if facts.code_found { "taking up what was compiled before" } else { "compiling" }
     )
 }

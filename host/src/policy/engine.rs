@@ -10,12 +10,13 @@ use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{market_hours, namespaces, ttl};
 use super::bounds;
+use super::compiled::{Compiled, CompiledFolder};
 use super::instance::State;
 use crate::config::Config;
 
 /// What a policy may take. All of it always applies.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Instructions of one decision.
     pub fuel_max: u64,
     /// Instructions of loading: `configure`, `describe`, `rules`, `symbols`.
@@ -44,6 +45,9 @@ pub struct Engine {
     /// For larger ones, as JavaScript and Python make them.
     roomy: Shape,
     pub(super) limits: Limits,
+    /// Where compiled code is kept. None: nowhere.
+    folder: Option<CompiledFolder>,
+    compiled: Arc<Compiled>,
 }
 
 #[derive(Clone)]
@@ -74,8 +78,10 @@ pub struct Facts {
     pub roles: Vec<Role>,
     /// What its instances begin with.
     pub needs: Needs,
-    /// How long compiling took.
+    /// How long compiling took, or finding what was compiled before.
     pub compile_time: Duration,
+    /// Whether its code was on disk.
+    pub code_found: bool,
 }
 
 /// What the instances of a component begin with.
@@ -115,7 +121,7 @@ const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 
 impl Limits {
     /// The limits of a configuration.
-    pub fn of(config: &Config) -> Self {
+    fn of(config: &Config) -> Self {
         Self {
             fuel_max: config.policy_fuel_max,
             load_fuel_max: config.policy_load_fuel_max,
@@ -133,11 +139,18 @@ impl Limits {
 // === impl Engine ===
 
 impl Engine {
-    /// Builds the compilers.
+    /// Builds the compilers, with the limits and the folder of compiled code that the configuration says. A folder that
+    /// cannot be used costs compiling at every start, and nothing else.
     ///
     /// # Errors
     /// This machine cannot run them.
-    pub fn new(limits: Limits) -> anyhow::Result<Self> {
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let limits = Limits::of(config);
+        let open = |folder| CompiledFolder::open(folder, config.compiled_bytes_max);
+        let folder = config.compiled_folder.as_deref().map(open).transpose().unwrap_or_else(|error| {
+            tracing::warn!("compiled code is not kept (compiled_folder): {error:#}");
+            None
+        });
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES_MAX)
             .total_core_instances(INSTANCES_MAX)
@@ -151,10 +164,17 @@ impl Engine {
             .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
             .table_keep_resident(KEEP_RESIDENT_BYTES);
         Ok(Self {
-            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool))?,
-            roomy: Shape::new(InstanceAllocationStrategy::OnDemand)?,
+            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool), folder.as_ref())?,
+            roomy: Shape::new(InstanceAllocationStrategy::OnDemand, folder.as_ref())?,
             limits,
+            folder,
+            compiled: Arc::default(),
         })
+    }
+
+    /// How the components that were loaded came by their code.
+    pub fn compiled(&self) -> &Compiled {
+        &self.compiled
     }
 
     /// Compiles and links a component.
@@ -175,10 +195,14 @@ impl Engine {
             );
         }
         let begun = std::time::Instant::now();
-        let (shape, component) = match Component::new(&self.pooled.engine, bytes) {
-            Ok(component) => (&self.pooled, component),
-            Err(_) => (&self.roomy, Component::new(&self.roomy.engine, bytes).map_err(chain)?),
+        let (shape, component, code_found) = match self.compile(&self.pooled, bytes) {
+            Ok((component, found)) => (&self.pooled, component, found),
+            Err(_) => {
+                let (component, found) = self.compile(&self.roomy, bytes)?;
+                (&self.roomy, component, found)
+            }
         };
+        self.compiled.count(code_found);
         let compile_time = begun.elapsed();
         let ty = component.component_type();
         // Their order in the file is the linker's, and says nothing.
@@ -204,8 +228,17 @@ impl Engine {
             imports,
             needs,
             compile_time,
+            code_found,
         };
         Ok(Loaded { facts, pre })
+    }
+
+    /// Compiles a component, or finds what was compiled before; which of the two.
+    fn compile(&self, shape: &Shape, bytes: &[u8]) -> anyhow::Result<(Component, bool)> {
+        let entry = self.folder.as_ref().map(|folder| folder.vouch(&shape.engine, bytes)).transpose()?;
+        let component = Component::new(&shape.engine, bytes).map_err(chain)?;
+        let found = self.folder.as_ref().zip(entry).is_some_and(|(folder, entry)| folder.seal(&entry));
+        Ok((component, found))
     }
 
     /// What instances of a component begin with. One that begins with more than it may have would fail at its first
@@ -248,10 +281,11 @@ impl Engine {
 // === impl Shape ===
 
 impl Shape {
-    fn new(strategy: InstanceAllocationStrategy) -> anyhow::Result<Self> {
+    fn new(strategy: InstanceAllocationStrategy, folder: Option<&CompiledFolder>) -> anyhow::Result<Self> {
         let mut config = wasmtime::Config::new();
         config
             .allocation_strategy(strategy)
+            .cache(folder.map(CompiledFolder::cache))
             .concurrency_support(false)
             .consume_fuel(true)
             .epoch_interruption(true)
@@ -341,5 +375,9 @@ pub(super) fn chain(error: wasmtime::Error) -> anyhow::Error {
 
 /// SHA-256 in hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -154,6 +154,7 @@ impl Checked {
                 add("settings", serde_json::from_str(&policy.settings).unwrap_or_default());
                 add("cases_passed", policy.passed.0.into());
                 add("load_ms", u64::try_from(policy.load_time.as_millis()).unwrap_or_default().into());
+                add("code_found", facts.code_found.into());
                 add("compile_ms", u64::try_from(facts.compile_time.as_millis()).unwrap_or_default().into());
             }
         }
