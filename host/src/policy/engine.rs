@@ -12,6 +12,7 @@ use super::bindings::{market_hours, namespaces, ttl};
 use super::bounds;
 use super::compiled::{Compiled, CompiledFolder};
 use super::instance::State;
+use super::wasi;
 use crate::config::Config;
 
 /// What a policy may take. All of it always applies.
@@ -74,6 +75,8 @@ pub struct Facts {
     pub exports: Vec<String>,
     /// What it imports.
     pub imports: Vec<String>,
+    /// What of it is WASI with nothing behind it.
+    pub inert: Vec<String>,
     /// What it can be asked for.
     pub roles: Vec<Role>,
     /// What its instances begin with.
@@ -107,8 +110,14 @@ pub enum Role {
 /// The time between two ticks of the backstop clock. Coarse: a thread that waits for a core must not be taken for one
 /// that hangs.
 const TICK: Duration = Duration::from_millis(100);
+/// Above this a component does not fit the pool, or holds an interpreter and does not fit either: it is not compiled for
+/// the pool first, which takes seconds.
+const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// What to do about imports.
+pub(super) const ELSEWHERE: &str = "policies import the contract, and WASI 0.2 where their tools cannot leave it out; \
+                                    a Rust policy for wasm32-unknown-unknown imports nothing else";
 const MISFIT: &str = "does not fit the contract (`bellwether policy check` compares them)";
 /// What memories are counted in; the custom page sizes proposal is not switched on.
 const PAGE_BYTES: u64 = 65_536;
@@ -195,12 +204,10 @@ impl Engine {
             );
         }
         let begun = std::time::Instant::now();
-        let (shape, component, code_found) = match self.compile(&self.pooled, bytes) {
-            Ok((component, found)) => (&self.pooled, component, found),
-            Err(_) => {
-                let (component, found) = self.compile(&self.roomy, bytes)?;
-                (&self.roomy, component, found)
-            }
+        let pooled = if bytes.len() > POOLED_BYTES_MAX { None } else { self.compile(&self.pooled, bytes).ok() };
+        let (shape, (component, code_found)) = match pooled {
+            Some(compiled) => (&self.pooled, compiled),
+            None => (&self.roomy, self.compile(&self.roomy, bytes)?),
         };
         self.compiled.count(code_found);
         let compile_time = begun.elapsed();
@@ -210,21 +217,20 @@ impl Engine {
         let mut imports: Vec<_> = ty.imports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
         exports.sort_unstable();
         imports.sort_unstable();
-        let unknown: Vec<_> = imports.iter().filter(|name| !is_offered(name)).map(String::as_str).collect();
+        let unknown = imports.iter().filter(|name| !is_offered(name) && !wasi::is_inert(name));
+        let unknown: Vec<_> = unknown.map(String::as_str).collect();
         if !unknown.is_empty() {
-            bail!(
-                "imports {}, which this host does not offer; build for wasm32-unknown-unknown, which imports nothing \
-                 but the contract",
-                unknown.join(", ")
-            );
+            bail!("imports {}, which this host does not offer; {ELSEWHERE}", unknown.join(", "));
         }
         let needs = self.needs(&component)?;
-        let pre = shape.linker.instantiate_pre(&component).map_err(chain).context(MISFIT)?;
+        let pre = shape.link(&component, imports.iter().any(|name| wasi::is_inert(name)));
+        let pre = pre.map_err(chain).context(MISFIT)?;
         let facts = Facts {
             digest: digest(bytes),
             bytes: bytes.len(),
             roles: roles(&pre, &exports)?,
             exports,
+            inert: imports.iter().filter(|name| wasi::is_inert(name)).cloned().collect(),
             imports,
             needs,
             compile_time,
@@ -311,6 +317,16 @@ impl Shape {
             }
         })?;
         Ok(Self { engine, linker: Arc::new(linker) })
+    }
+
+    /// Links a component, to an inert WASI too where it imports it.
+    fn link(&self, component: &Component, with_wasi: bool) -> wasmtime::Result<InstancePre<State>> {
+        if !with_wasi {
+            return self.linker.instantiate_pre(component);
+        }
+        let mut linker = Linker::clone(&self.linker);
+        wasi::link(&mut linker, component)?;
+        linker.instantiate_pre(component)
     }
 }
 

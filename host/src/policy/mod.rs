@@ -19,6 +19,7 @@ mod selftest;
 mod set;
 pub mod settings;
 pub mod standard;
+mod wasi;
 
 pub use compiled::Compiled;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Arg, ArgAction};
 use serde::Deserialize;
 
-use super::super::{Call, Verb};
+use super::super::{Call, Verb, check};
 use super::check::Checked;
 use super::engine;
 use crate::policy::componentize::component;
@@ -94,7 +94,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     writeln!(out, "{}, {} bytes", path.display(), facts.bytes)?;
     writeln!(out, "  digest     sha256:{}", facts.digest)?;
     writeln!(out, "  exports    {}", or_none(&facts.exports))?;
-    writeln!(out, "  imports    {}", or_none(&facts.imports))?;
+    check::show_imports(facts, out)?;
     writeln!(out, "Now type:  bellwether policy test {}", path.display())?;
     Ok(ExitCode::SUCCESS)
 }
