@@ -104,7 +104,10 @@ pub(super) fn show_imports(facts: &Facts, out: &mut dyn Write) -> std::io::Resul
         return Ok(());
     }
     writeln!(out, "  inert      {}", inert.join(", "))?;
-    writeln!(out, "             (no files, no network, no environment, a clock that stands still, fixed random numbers)")
+    writeln!(
+        out,
+        "             (no files, no network, no environment, a clock that stands still, fixed random numbers)"
+    )
 }
 
 /// All that is known of a policy that loads.

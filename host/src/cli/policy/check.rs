@@ -128,7 +128,8 @@ impl Checked {
         if let Some(review) = &self.review {
             add("contract", review.version.clone().into());
             add("exports", review.exports.iter().map(|item| item.name.as_str()).collect());
-            let import = |item: &contract::Item| json!({ "name": item.name, "offered": item.offered, "inert": item.inert });
+            let import =
+                |item: &contract::Item| json!({ "name": item.name, "offered": item.offered, "inert": item.inert });
             add("imports", review.imports.iter().map(import).collect());
         }
         match &self.loaded {
