@@ -167,6 +167,13 @@ settings! {
     policy_folder: Option<PathBuf> = "";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
+    /// Folder in which the compiled code of components is kept, so that they start in milliseconds. Nobody else may be
+    /// able to write to it; it is made if it is not there. Not set: `bellwether/compiled` in the user's cache folder
+    /// ($XDG_CACHE_HOME, or .cache in $HOME), if there is one. Empty: none.
+    compiled_folder: Option<PathBuf> = "";
+    /// Bytes that it may hold; what was used least recently goes first, at the start and as more is
+    /// written.
+    compiled_bytes_max: u64 = "536870912";
     /// Shifts the sidecar's clock, for staging and tests: a span such as `2h 30m` or `-3d`.
     clock_offset: ClockOffset = "0s";
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,bellwether::policy=debug`.

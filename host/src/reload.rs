@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
-use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line, reach};
+use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
 
 pub use folder::{Fingerprint, Folder, settings_of};
 
@@ -61,7 +61,7 @@ impl Reloader {
     /// This machine cannot run policies.
     pub fn new(config: &Config, json: &str, clock: Clock) -> anyhow::Result<Self> {
         Ok(Self {
-            engine: Engine::new(Limits::of(config))?,
+            engine: Engine::new(config)?,
             folder: Folder::new(config.policy_folder.clone(), json),
             poll: Duration::from_millis(config.policy_poll_ms.max(1)),
             clock,

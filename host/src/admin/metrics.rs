@@ -94,6 +94,8 @@ impl Snapshot {
                 ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
                 ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
                 ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+                ("components_compiled", "Components that were compiled", set.compiled().now()),
+                ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
                 ("generations", "Policy sets put in force", metrics.generations.get()),
                 ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
                 ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),

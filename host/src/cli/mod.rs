@@ -138,6 +138,9 @@ fn unless_unread(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
 /// The texts of all settings: flags over environment over file over what the verb sets over defaults.
 fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, String>) -> anyhow::Result<Texts> {
     let mut texts = Texts::defaults();
+    if let Some(folder) = compiled_folder(&variables) {
+        texts.set("compiled_folder", folder, Source::Default)?;
+    }
     if verb == "dev" {
         for (name, value) in DEV {
             texts.set(name, value.to_owned(), Source::Verb("dev"))?;
@@ -156,6 +159,14 @@ fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, S
         }
     }
     Ok(texts)
+}
+
+/// Where compiled code is kept unless somebody says otherwise: in the user's cache folder, as
+/// <https://specifications.freedesktop.org/basedir-spec/> says where that is.
+fn compiled_folder(variables: &BTreeMap<String, String>) -> Option<String> {
+    let absolute = |name| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    caches.join("bellwether/compiled").into_os_string().into_string().ok()
 }
 
 fn command() -> Command {

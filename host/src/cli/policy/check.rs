@@ -128,7 +128,8 @@ impl Checked {
         if let Some(review) = &self.review {
             add("contract", review.version.clone().into());
             add("exports", review.exports.iter().map(|item| item.name.as_str()).collect());
-            let import = |item: &contract::Item| json!({ "name": item.name, "offered": item.offered });
+            let import =
+                |item: &contract::Item| json!({ "name": item.name, "offered": item.offered, "inert": item.inert });
             add("imports", review.imports.iter().map(import).collect());
         }
         match &self.loaded {
@@ -154,6 +155,7 @@ impl Checked {
                 add("settings", serde_json::from_str(&policy.settings).unwrap_or_default());
                 add("cases_passed", policy.passed.0.into());
                 add("load_ms", u64::try_from(policy.load_time.as_millis()).unwrap_or_default().into());
+                add("code_found", facts.code_found.into());
                 add("compile_ms", u64::try_from(facts.compile_time.as_millis()).unwrap_or_default().into());
             }
         }

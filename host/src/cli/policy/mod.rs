@@ -17,7 +17,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Call, Verb, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::policy::{Engine, Limits, Mount, Origin};
+use crate::policy::{Engine, Mount, Origin};
 use crate::reload::settings_of;
 
 pub(super) const VERB: Verb = Verb {
@@ -29,7 +29,7 @@ pub(super) const VERB: Verb = Verb {
             .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
-            command.subcommand(settings_args(own, is_limit))
+            command.subcommand(settings_args(own, is_of_engine))
         })
     },
     run: |call, out| unless_unread(run(call, out)),
@@ -43,14 +43,14 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     (verb.run)(Call { verb: verb.name, matches, ..call }, out)
 }
 
-/// Of the settings, those that bound what a policy may take.
-fn is_limit(setting: &Setting) -> bool {
-    setting.name.starts_with("policy_") && setting.name.ends_with("_max")
+/// Of the settings, those that bound what a policy may take, and say where compiled code is kept.
+fn is_of_engine(setting: &Setting) -> bool {
+    (setting.name.starts_with("policy_") && setting.name.ends_with("_max")) || setting.name.starts_with("compiled_")
 }
 
 /// The server's engine, with its limits.
 fn engine(call: &Call<'_>) -> anyhow::Result<Engine> {
-    Engine::new(Limits::of(&call.config))
+    Engine::new(&call.config)
 }
 
 fn json_arg() -> Arg {
