@@ -27,6 +27,7 @@ mod lease;
 mod lifetimes;
 mod market;
 mod near;
+mod oci;
 mod policy;
 mod reload;
 mod retime;

@@ -99,9 +99,10 @@ impl Registries {
                 (None, Some(tag)) => tag.clone(),
                 (None, None) => bail!("it has neither a tag nor a digest; which one is meant?"),
             };
-            let manifest = registry.manifest(&name).await?.with_context(|| {
-                format!("{} has no artifact {name} in {}", reference.host, reference.repository)
-            })?;
+            let manifest = registry
+                .manifest(&name)
+                .await?
+                .with_context(|| format!("{} has no artifact {name} in {}", reference.host, reference.repository))?;
             let digest = Digest::of(&manifest);
             if let Some(expected) = &reference.digest {
                 ensure!(
@@ -164,9 +165,8 @@ impl Registries {
     fn run<T>(&self, reference: &Reference, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let done = runtime.block_on(async { tokio::time::timeout(self.time, work).await });
-        let done = done.with_context(|| {
-            format!("it took longer than {} ms (policy_registry_ms_max)", self.time.as_millis())
-        });
+        let done =
+            done.with_context(|| format!("it took longer than {} ms (policy_registry_ms_max)", self.time.as_millis()));
         done.and_then(|done| done).with_context(|| reference.to_string())
     }
 }
@@ -191,12 +191,7 @@ async fn signatures_of(registry: &mut Registry, digest: &Digest) -> anyhow::Resu
 }
 
 /// Adds a signature to those beside a manifest, unless the key has signed it already.
-async fn sign(
-    registry: &mut Registry,
-    reference: &Reference,
-    digest: &Digest,
-    key: &PrivateKey,
-) -> anyhow::Result<()> {
+async fn sign(registry: &mut Registry, reference: &Reference, digest: &Digest, key: &PrivateKey) -> anyhow::Result<()> {
     let tag = signature::tag(digest);
     if signatures_of(registry, digest).await?.iter().any(|of| of.is_of(&key.public, digest)) {
         return Ok(());

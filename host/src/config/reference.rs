@@ -59,12 +59,14 @@ impl Reference {
             None => (rest, None),
             Some((repository, tag)) => (repository, Some(tag)),
         };
-        ensure!(is_repository(repository), "{repository:?} is no repository: lower-case letters, digits and -_. in parts");
+        ensure!(
+            is_repository(repository),
+            "{repository:?} is no repository: lower-case letters, digits and -_. in parts"
+        );
         if let Some(tag) = tag {
             let of_tag = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            let is_tag = (1..=TAG_BYTES_MAX).contains(&tag.len())
-                && tag.bytes().all(of_tag)
-                && !tag.starts_with(['.', '-']);
+            let is_tag =
+                (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(of_tag) && !tag.starts_with(['.', '-']);
             ensure!(is_tag, "{tag:?} is no tag");
         }
         Ok(Self { host: host.into(), repository: repository.into(), tag: tag.map(Into::into), digest })

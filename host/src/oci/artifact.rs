@@ -152,7 +152,11 @@ impl Built {
     /// # Errors
     /// Its name means nothing in a policy folder.
     pub fn component(file: &File, world: &World) -> anyhow::Result<Self> {
-        ensure!(media_type(&file.name)? == COMPONENT_TYPE, "{} is no component; push the folder that it is in", file.name);
+        ensure!(
+            media_type(&file.name)? == COMPONENT_TYPE,
+            "{} is no component; push the folder that it is in",
+            file.name
+        );
         let layer = Descriptor::of(COMPONENT_TYPE, &file.content, Some(&file.name));
         let config = WasmConfig {
             created: "1970-01-01T00:00:00Z",

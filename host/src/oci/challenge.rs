@@ -109,7 +109,10 @@ mod tests {
             "Bearer realm=\"https://a.example/token\",service=\"reg, \\\"x\\\"\",scope=\"y\"",
             "https://a.example/token?service=reg,%20%22x%22&scope=repository:a/b:pull,push",
         );
-        check("bearer service=s, realm=https://a.example/t", "https://a.example/t?service=s&scope=repository:a/b:pull,push");
+        check(
+            "bearer service=s, realm=https://a.example/t",
+            "https://a.example/t?service=s&scope=repository:a/b:pull,push",
+        );
         check("Bearer realm=\"https://a.example/t?x=1\"", "https://a.example/t?x=1&scope=repository:a/b:pull,push");
         check("Bearer service=\"s\"", "other");
         check("Bearer realm=\"unclosed", "unclosed?scope=repository:a/b:pull,push");

@@ -199,7 +199,8 @@ impl Registry {
 
     /// Where the registry sends us on to.
     fn location(&self, answer: &Answer, from: &Uri) -> anyhow::Result<Uri> {
-        let to = answer.header(LOCATION).with_context(|| format!("{} sends us on, and does not say where", self.host))?;
+        let to =
+            answer.header(LOCATION).with_context(|| format!("{} sends us on, and does not say where", self.host))?;
         let whole = match (to.starts_with('/'), from.scheme_str(), from.authority()) {
             (true, Some(scheme), Some(authority)) => format!("{scheme}://{authority}{to}"),
             _ => to.to_owned(),

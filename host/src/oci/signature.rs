@@ -274,3 +274,49 @@ pub(super) fn with(existing: Option<&[u8]>, signature: &Signature) -> anyhow::Re
     let manifest = Manifest::new(None, Descriptor::of(CONFIG_TYPE, &config, None), layers);
     Built::new(&manifest, vec![config, signature.payload.clone()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Keys, Signature};
+    use crate::config::Digest;
+
+    /// A key of cosign's, and a payload that cosign signed with it: the vector of sigstore-rs
+    /// (`src/crypto/verification_key.rs`, Apache-2.0).
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+                       MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAENptdY/l3nB0yqkXLBWkZWQwo6+cu\n\
+                       OSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==\n\
+                       -----END PUBLIC KEY-----\n";
+    const DIGEST: &str = "sha256:f3cfc9d0dbf931d3db4685ec659b7ac68e2a578219da4aae65427886e649b06b";
+    const SIGNATURE: &str =
+        "MEUCIQD6q/COgzOyW0YH1Dk+CCYSt4uAhm3FDHUwvPI55zwnlwIgE0ZK58ZOWpZw8YVmBapJhBqCfdPekIknimuO0xH8Jh8=";
+
+    fn payload() -> String {
+        format!(
+            "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"registry-testing.svc.lan/busybox\"}},\"image\":\
+             {{\"docker-manifest-digest\":\"{DIGEST}\"}},\"type\":\"cosign container image signature\"}},\
+             \"optional\":null}}"
+        )
+    }
+
+    #[test]
+    fn what_cosign_signed_is_signed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), KEY).unwrap();
+        let keys = Keys::read(file.path()).unwrap();
+        let digest = |text: &str| Digest::read(text).unwrap();
+        let check = |digest: &Digest, payload: String, signature: &str, expect: &str| {
+            let signature = Signature { payload: payload.into(), signature: signature.to_owned() };
+            let got = match keys.verify(digest, &[signature]) {
+                Ok(key) => format!("by {}", key.fingerprint()),
+                Err(error) => format!("{error:#}"),
+            };
+            assert!(got.contains(expect), "{got}");
+        };
+        check(&digest(DIGEST), payload(), SIGNATURE, "by sha256:");
+        check(&Digest::of(b"other"), payload(), SIGNATURE, "it is signed, but what was signed is sha256:f3cf");
+        check(&digest(DIGEST), payload().replace("busybox", "lazybox"), SIGNATURE, "none of its signatures (1)");
+        check(&digest(DIGEST), payload(), &SIGNATURE.replace('8', "9"), "none of its signatures (1)");
+        check(&digest(DIGEST), payload(), "?", "none of its signatures (1)");
+        check(&digest(DIGEST), payload(), "", "none of its signatures (1)");
+    }
+}

@@ -37,16 +37,8 @@ pub(super) const VERB: Verb = Verb {
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 8] = [
-    new::VERB,
-    build::VERB,
-    check::VERB,
-    test::VERB,
-    bench::VERB,
-    explain::VERB,
-    push::VERB,
-    pull::VERB,
-];
+const VERBS: [Verb; 8] =
+    [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB, push::VERB, pull::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;

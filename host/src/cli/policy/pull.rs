@@ -29,13 +29,7 @@ pub(super) const VERB: Verb = Verb {
                     .help("oci://HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]; a tag may come to name something else")
                     .required(true),
             )
-            .arg(
-                Arg::new("to")
-                    .long("to")
-                    .value_name("FOLDER")
-                    .help("Where its files go")
-                    .default_value("policies.d"),
-            )
+            .arg(Arg::new("to").long("to").value_name("FOLDER").help("Where its files go").default_value("policies.d"))
             .arg(
                 Arg::new("force")
                     .long("force")
@@ -57,9 +51,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let pinned = reference.pinned(digest);
     let signer = signer.map(|key| key.to_string());
     if call.matches.get_flag("json") {
-        let file = |name: &str, bytes: usize, digest: Digest| {
-            json!({ "name": name, "bytes": bytes, "digest": digest.as_str() })
-        };
+        let file = |name: &str, bytes: usize, digest: Digest| json!({ "name": name, "bytes": bytes, "digest": digest.as_str() });
         let files = files.iter().map(|of| file(&of.name, of.content.len(), Digest::of(&of.content)));
         let all = json!({
             "digest": digest.as_str(), "pinned": pinned.to_string(), "signed_by": signer,

@@ -29,9 +29,12 @@ pub(super) const VERB: Verb = Verb {
             .long_about(about)
             .arg(Arg::new("from").value_name("FOLDER|FILE").help("What is pushed").required(true))
             .arg(Arg::new("to").value_name("REFERENCE").help("oci://HOST[:PORT]/REPOSITORY:TAG").required(true))
-            .arg(Arg::new("sign").long("sign").value_name("KEY").help(
-                "Sign it with this private key (PEM, ECDSA on P-256 or Ed25519), as cosign does",
-            ))
+            .arg(
+                Arg::new("sign")
+                    .long("sign")
+                    .value_name("KEY")
+                    .help("Sign it with this private key (PEM, ECDSA on P-256 or Ed25519), as cosign does"),
+            )
             .arg(
                 Arg::new("unchecked")
                     .long("unchecked")
@@ -50,12 +53,14 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let reference = Reference::read(to).with_context(|| format!("{to:?} is not {}", Reference::TAKES))?;
     let key = text("sign").map(|path| PrivateKey::read(Path::new(path)).context("--sign")).transpose()?;
     let unchecked = call.matches.get_flag("unchecked");
-    let (built, files) = if from.is_dir() { set(&call, &from, unchecked)? } else { component(&call, &from, unchecked)? };
+    let (built, files) =
+        if from.is_dir() { set(&call, &from, unchecked)? } else { component(&call, &from, unchecked)? };
     let pushed = call.registries().push(&reference, &built, key.as_ref())?;
     let pinned = reference.pinned(&pushed.digest);
     let signed_by = pushed.signed_by.map(|key| key.to_string());
     if call.matches.get_flag("json") {
-        let files: Vec<_> = files.iter().map(|file| json!({ "name": file.name, "bytes": file.content.len() })).collect();
+        let files: Vec<_> =
+            files.iter().map(|file| json!({ "name": file.name, "bytes": file.content.len() })).collect();
         let digest = pushed.digest.as_str();
         let all = json!({ "digest": digest, "pinned": pinned.to_string(), "signed_by": signed_by, "files": files });
         writeln!(out, "{all:#}")?;
@@ -76,8 +81,10 @@ fn set(call: &Call<'_>, folder: &Path, unchecked: bool) -> anyhow::Result<(Built
     let files = store::files(folder)?;
     let built = Built::set(&files).with_context(|| folder.display().to_string())?;
     if !unchecked {
-        let load = || PolicySet::load(&engine(call)?, 1, &Folder::new(Some(folder.to_owned()), "warn").mounts()?, None)
-            .map_err(anyhow::Error::from);
+        let load = || {
+            PolicySet::load(&engine(call)?, 1, &Folder::new(Some(folder.to_owned()), "warn").mounts()?, None)
+                .map_err(anyhow::Error::from)
+        };
         refused_unless(load().map(drop), folder)?;
     }
     Ok((built, files))
