@@ -15,7 +15,7 @@ const SETTINGS: &[u8] = b"[settings.namespaces.\"fyntrix:general\"]\nopen_ttl_ms
 const CASES: &[u8] = b"[[case]]\nname = \"x\"\nnow = \"2026-11-23T10:00:00+05:30\"\nrule = \"fyntrix:context\"\n\
                        expect = { after-ms = 7200000 }";
 
-/// Runs a sub-verb of `policy` in a folder: its exit code, all that is expected in what it printed, and what it printed.
+/// Runs a sub-verb of `policy` in a folder: its exit code, all that is expected of it, and what it printed.
 fn check(folder: &Path, args: &[&str], code: i32, expect: &[&str]) -> String {
     let output = run(&[&["policy"], args].concat(), folder);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -49,8 +49,8 @@ fn users_and_passwords_are_those_of_docker() {
     let helper = put("helper.json", "{\"credsStore\":\"desktop\"}");
     let not_run = "leaves its password to the program docker-credential-desktop, which is not run";
     check(path, &nobody, &to, &["--policy-registry-auth-file", &helper], 1, not_run);
-    let none = put("none.json", "[]");
-    let not = "policy_registry_auth_file: ";
+    let none = put("none.json", "{");
+    let not = "none.json is not what `docker login` writes";
     check(path, &nobody, &to, &["--policy-registry-auth-file", &none], 1, not);
     check(path, &nobody, &to, &["--policy-registry-auth-file", "gone.json"], 1, "cannot read gone.json");
     // Where docker has them by itself.

@@ -139,7 +139,8 @@ pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     (verb.run)(call, out).map_err(Failure::Failed)
 }
 
-/// Where docker keeps the passwords of registries: <https://docs.docker.com/reference/cli/docker/#environment-variables>.
+/// Where docker keeps the passwords of registries, as the manual of its command line says under "Environment
+/// variables" (DOCKER_CONFIG).
 fn docker_file(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
     let set = |name: &str| variables.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")));

@@ -1,5 +1,5 @@
-//! What a registry asks of someone it does not know: the header `WWW-Authenticate` (RFC 9110, section 11.6.1), and where
-//! a token is to be had (the specification "Token Authentication" of distribution/distribution). Pure.
+//! What a registry asks of someone it does not know: the header `WWW-Authenticate` (RFC 9110, section 11.6.1), and
+//! where a token is to be had (the specification "Token Authentication" of distribution/distribution). Pure.
 
 use std::collections::BTreeMap;
 

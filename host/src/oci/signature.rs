@@ -130,8 +130,8 @@ impl Keys {
         match other {
             Some(other) => bail!("{other}; it was put beside the wrong artifact: sign this one"),
             None => bail!(
-                "none of its signatures ({}) is by a key in {file} (policy_keys_file); sign it with one of these keys, or \
-                 add the public key of whoever signed it, if you trust them",
+                "none of its signatures ({}) is by a key in {file} (policy_keys_file); sign it with one of these keys, \
+                 or add the public key of whoever signed it, if you trust them",
                 signatures.len()
             ),
         }
@@ -181,10 +181,10 @@ impl PrivateKey {
         let file = path.display();
         if memchr::memmem::find(&content, b"BEGIN ENCRYPTED ").is_some() {
             bail!(
-                "{file} is locked with a password. Of cosign's own keys: push without --sign, and sign with `cosign sign \
-                 --key {file} --tlog-upload=false HOST/REPOSITORY@DIGEST` (cosign 3 needs --new-bundle-format=false \
-                 --use-signing-config=false too). Of openssl's: `openssl pkey` writes them without one. A new key: \
-                 `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`"
+                "{file} is locked with a password. With cosign's own keys: push without --sign, and sign with `cosign \
+                 sign --key {file} --tlog-upload=false HOST/REPOSITORY@DIGEST` (cosign 3 needs \
+                 --new-bundle-format=false --use-signing-config=false too). With openssl's: `openssl pkey` writes them \
+                 without one. A new key: `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`"
             );
         }
         let key = PrivateKeyDer::from_pem_slice(&content)

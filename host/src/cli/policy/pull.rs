@@ -11,6 +11,7 @@ use serde_json::json;
 use super::super::{Call, Verb};
 use super::json_arg;
 use crate::config::{Digest, Reference};
+use crate::oci::artifact::File;
 use crate::oci::store::{Pulled, place};
 
 pub(super) const VERB: Verb = Verb {
@@ -51,8 +52,11 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let pinned = reference.pinned(digest);
     let signer = signer.map(|key| key.to_string());
     if call.matches.get_flag("json") {
-        let file = |name: &str, bytes: usize, digest: Digest| json!({ "name": name, "bytes": bytes, "digest": digest.as_str() });
-        let files = files.iter().map(|of| file(&of.name, of.content.len(), Digest::of(&of.content)));
+        let file = |file: &File| {
+            let digest = Digest::of(&file.content);
+            json!({ "name": file.name, "bytes": file.content.len(), "digest": digest.as_str() })
+        };
+        let files = files.iter().map(file);
         let all = json!({
             "digest": digest.as_str(), "pinned": pinned.to_string(), "signed_by": signer,
             "files": files.collect::<Vec<_>>(), "removed": placed.removed, "others": placed.others,

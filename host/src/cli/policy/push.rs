@@ -21,9 +21,10 @@ pub(super) const VERB: Verb = Verb {
     name: "push",
     command: |command| {
         let about = "Push a policy folder into a registry as one artifact: its components, settings and cases, as they \
-                     are. The same files always have the same digest. A single FILE.wasm is pushed in the layout that \
-                     tools for WebAssembly share, without the settings and cases beside it. What a sidecar would refuse \
-                     to load is not pushed. A user and a password are taken from where `docker login` keeps them.";
+                     are. The same files always have the same digest. A single FILE.wasm is pushed in the layout \
+                     that tools for WebAssembly share, without the settings and cases beside it. What a sidecar would \
+                     refuse to load is not pushed. A user and a password are taken from where `docker login` keeps \
+                     them.";
         command
             .about("Push a policy folder or a component into a registry")
             .long_about(about)
