@@ -14,6 +14,7 @@ mod calendars;
 mod cli;
 mod cluster;
 mod command_table;
+mod contract;
 mod drain;
 mod embedded;
 mod endpoints;
