@@ -19,6 +19,10 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
+# The contract's reference, docs/contract.md, anew from the comments in wit/.
+contract:
+    UPDATE_EXPECT=1 cargo test --locked -p bellwether --test e2e -- contract::
+
 # Fuzz the request scanner, the reply splitter and the command rewriter, each for so many seconds. Needs nightly Rust
 # and cargo-fuzz.
 fuzz seconds="60":

@@ -1,6 +1,7 @@
 //! The configuration: one table of settings, from which come the file's keys, the flags, the environment variables and
 //! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
 
+mod reference;
 mod url;
 mod values;
 pub mod warm;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+pub use reference::{Digest, Reference, is_loopback};
 pub use values::{
-    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Sentinels, Upstream,
-    Value,
+    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, PolicyFolder, Secret,
+    Sentinels, Upstream, Value,
 };
 use warm::WarmRules;
 
@@ -162,9 +164,24 @@ settings! {
     users_file: Option<PathBuf> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
-    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty:
-    /// only the standard policies.
-    policy_folder: Option<PathBuf> = "";
+    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Or an
+    /// artifact in a registry, pinned by its digest, that is pulled at the start. Empty: only the standard policies.
+    policy_folder: Option<PolicyFolder> = "";
+    /// Folder in which pulled artifacts are kept, by digest, so that the next start needs no registry.
+    policy_artifacts_folder: PathBuf = "policies.oci";
+    /// Bytes of all files of an artifact together.
+    policy_artifact_bytes_max: u64 = "268435456";
+    /// File (PEM) of public keys, as cosign writes them: an artifact must be signed by one of them. Empty: signatures
+    /// are not looked at.
+    policy_keys_file: Option<PathBuf> = "";
+    /// File with the users and passwords of registries, as `docker login` writes it. Empty: config.json in the folder
+    /// that DOCKER_CONFIG names, or in ~/.docker.
+    policy_registry_auth_file: Option<PathBuf> = "";
+    /// File (PEM) of the authorities that may have signed the certificates of registries. Empty: those the system
+    /// trusts, and registries on the loopback interface are spoken to without TLS.
+    policy_registry_ca_file: Option<PathBuf> = "";
+    /// Milliseconds that a pull or a push may take.
+    policy_registry_ms_max: u64 = "60000";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
     /// Folder in which the compiled code of components is kept, so that they start in milliseconds. Nobody else may be

@@ -5,7 +5,7 @@ mod explain;
 mod pem;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -102,7 +102,7 @@ impl ClientFiles {
     fn load(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let authorities = match &self.authorities {
             Some(path) => pem::authorities(path).context("upstream_tls_ca_file")?,
-            None => pem::system_authorities()?,
+            None => pem::system_authorities("upstream_tls_ca_file")?,
         };
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(authorities);
@@ -298,6 +298,19 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tls).poll_shutdown(cx)
     }
+}
+
+/// How registries are reached: over TLS, by the authorities in a file or else the system's.
+///
+/// # Errors
+/// The file is not what it should be, or the system has no authorities.
+pub fn registry_config(authorities: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+    let authorities = match authorities {
+        Some(path) => pem::authorities(path).context("policy_registry_ca_file")?,
+        None => pem::system_authorities("policy_registry_ca_file")?,
+    };
+    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(authorities).with_no_client_auth()))
 }
 
 /// The cryptography, named here so that no other crate's choice can change it.
