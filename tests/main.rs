@@ -37,4 +37,5 @@ mod tidy;
 mod top;
 mod transcripts;
 mod upstream;
+mod versions;
 mod warm;
