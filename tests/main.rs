@@ -38,4 +38,5 @@ mod tidy;
 mod top;
 mod transcripts;
 mod upstream;
+mod versions;
 mod warm;
