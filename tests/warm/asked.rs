@@ -163,12 +163,17 @@ fn over_tls() {
     let application = Application::start_tls(stage.redis.port, &pair.certificate, &pair.key);
     let more = |host: &str| format!("url = \"https://{host}:{}/warm/{{key}}\"", application.port);
     let trusted = [("SSL_CERT_FILE", path(&authority.file))];
-    // A certificate that is for another name.
     let mut sidecar = stage.serve_in(&more("127.0.0.1"), &trusted);
     wait_until_ready(&sidecar);
     check_told(&mut sidecar, "; 4 to be asked for: 0 answered, 4 failed, 0 elsewhere");
+    check_told(
+        &mut sidecar,
+        "the server's certificate is not for 127.0.0.1; name one of its subject alternative names in",
+    );
     assert_eq!(application.asked().len(), 0);
-    let mut sidecar = stage.serve_in(&more("localhost"), &trusted);
+    // By the rule's own file.
+    let more = format!("{}\nurl_ca_file = {:?}", more("localhost"), authority.file);
+    let mut sidecar = stage.serve(&more);
     check_told(&mut sidecar, "; 4 to be asked for: 4 answered, 0 failed, 0 elsewhere");
     assert_eq!(application.asked().len(), 4);
 }

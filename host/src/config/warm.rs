@@ -2,6 +2,7 @@
 //! that are about to end. As the settings write them; nothing is read here.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use hyper::Uri;
@@ -76,6 +77,8 @@ pub struct WarmUrl {
     pub path: String,
     /// Whether the key is the body of a POST.
     pub post: bool,
+    /// File (PEM) of the authorities that may have signed the certificate of https. None: those the system trusts.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The rules, as they are written.
@@ -95,6 +98,7 @@ struct RawRule {
     market: Option<String>,
     before_open_ms: Option<u64>,
     url: Option<String>,
+    url_ca_file: Option<PathBuf>,
     method: Option<String>,
     channel: Option<String>,
     expires_within_ms: Option<u64>,
@@ -174,6 +178,7 @@ impl WarmUrl {
             authority: authority.as_str().to_owned(),
             path: path.to_owned(),
             post,
+            ca_file: None,
         })
     }
 
@@ -227,19 +232,26 @@ impl RawRule {
     fn asks(&self) -> anyhow::Result<Option<WarmAsks>> {
         let way = match (&self.url, &self.channel) {
             (Some(_), Some(_)) => bail!("it has url and channel; one of them is enough"),
-            (Some(url), None) => WarmWay::Url(WarmUrl::read(url, self.method.as_deref())?),
+            (Some(url), None) => {
+                let url = WarmUrl::read(url, self.method.as_deref())?;
+                let ca_file = self.url_ca_file.clone();
+                ensure!(ca_file.is_none() || url.tls, "url_ca_file is for https, and url is not");
+                WarmWay::Url(WarmUrl { ca_file, ..url })
+            }
             (None, Some(channel)) => {
                 ensure!(!channel.is_empty(), "channel is empty");
                 WarmWay::Channel(channel.clone())
             }
             (None, None) => {
                 let numbers = [self.expires_within_ms, self.request_ms_max, self.once_ms];
-                let stray = numbers.iter().any(Option::is_some) || self.method.is_some() || self.requests_max.is_some();
+                let texts = self.method.is_some() || self.url_ca_file.is_some();
+                let stray = numbers.iter().any(Option::is_some) || texts || self.requests_max.is_some();
                 ensure!(!stray, "what it says of requests needs url or channel");
                 return Ok(None);
             }
         };
-        ensure!(self.method.is_none() || self.url.is_some(), "method needs url");
+        let of_url = self.method.is_some() || self.url_ca_file.is_some();
+        ensure!(!of_url || self.url.is_some(), "method and url_ca_file need url");
         ensure!(self.top.is_some(), "url and channel need top: the keys that are asked for are the busiest");
         let asks = WarmAsks {
             way,
@@ -316,6 +328,8 @@ mod tests {
         check("[[warm]]\ntop = 1\nurl = \"http://a/\"", "url has no {key}");
         check("[[warm]]\ntop = 1\nurl = \"http://a/\"\nmethod = \"PUT\"", "method is GET or POST, and not \"PUT\"");
         check("[[warm]]\ntop = 1\nurl = \"ftp://a/{key}\"", "begins neither with http:// nor with https://");
+        check("[[warm]]\ntop = 1\nurl = \"http://a/{key}\"\nurl_ca_file = \"f\"", "url_ca_file is for https");
+        check("[[warm]]\ntop = 1\nchannel = \"c\"\nmethod = \"GET\"", "method and url_ca_file need url");
         check("[[warm]]\ntop = 1\nurl = \"http://u@a/{key}\"", "url has a user in it");
         check("[[warm]]\ntop = 1\nurl = \"http://{key}/\"", "{key} in the host's place");
     }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::config::warm::WarmUrl;
-use crate::tls::{Client, ClientFiles};
+use crate::tls::{Client, ClientFiles, ClientSettings};
 
 /// How a URL is reached.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Http {
     /// # Errors
     /// It is https, and the host is no name, or the system has no authorities.
     pub(super) fn new(url: &WarmUrl, time_max: Duration) -> anyhow::Result<Self> {
-        let files = ClientFiles { authorities: None, identity: None };
+        let files = ClientFiles { authorities: url.ca_file.clone(), identity: None, settings: ClientSettings::Url };
         let tls = if url.tls { Some(Client::new(files, &url.host).context("https")?) } else { None };
         Ok(Self { url: url.clone(), tls, time_max })
     }
