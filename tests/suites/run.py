@@ -65,7 +65,6 @@ class Allowed:
     suite: str
     test: str
     reason: str
-    # It does not differ each time: what it sees depends on which of two connections is quicker.
 
     def covers(self, suite: str, test: str) -> bool:
         """Whether the row is about this test."""
