@@ -2,8 +2,10 @@
 
 mod cases;
 mod check;
+mod compiled;
 mod one;
 mod project;
+mod replay;
 
 use std::path::Path;
 

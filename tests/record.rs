@@ -42,7 +42,7 @@ fn listens(sidecar: &Sidecar, listeners: f64) {
 }
 
 /// Records while something is written: what the verb said, and what it was.
-fn record(sidecar: &Sidecar, there: &Path, flags: &[&str], write: impl FnOnce(&mut Client)) -> (String, i32) {
+pub fn record(sidecar: &Sidecar, there: &Path, flags: &[&str], write: impl FnOnce(&mut Client)) -> (String, i32) {
     let address = format!("127.0.0.1:{}", sidecar.admin_port);
     std::thread::scope(|scope| {
         let recording = scope.spawn(|| run(&[&["record", &address], flags].concat(), there));

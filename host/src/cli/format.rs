@@ -4,6 +4,8 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::policy::Expiry;
+
 /// What `--at` is for.
 pub(super) const AT: &str = "At this instant, such as 2026-11-23T10:00:00+05:30";
 
@@ -57,6 +59,16 @@ pub(super) fn ahead(ms: i64) -> String {
     let words = parts.iter().skip(first).take(2).filter(|(count, _)| *count > 0);
     let words: Vec<_> = words.map(|(count, unit)| format!("{count} {unit}")).collect();
     if words.is_empty() { "now".to_owned() } else { format!("in {}", words.join(" ")) }
+}
+
+/// A lifetime.
+pub(super) fn expiry(expiry: Expiry) -> String {
+    match expiry {
+        Expiry::Keep => "as the client wrote it".to_owned(),
+        Expiry::Never => "without end".to_owned(),
+        Expiry::After(ms) => format!("{} from now", span(ms)),
+        Expiry::At(at) => format!("until {}", utc(at)),
+    }
 }
 
 /// A span in days, hours, minutes and seconds.

@@ -21,10 +21,10 @@ pub(super) const VERB: Verb = Verb {
             .about("Record what a running sidecar decides, as a trace")
             .long_about(
                 "Record what the policies of a running sidecar decide, with all that they decided it from, as a trace: \
-                 one JSON object a line. `bellwether policy replay` puts it to other policies. Ends after --for, after \
-                 --count, or with Ctrl-C. A trace contains the keys of the application as they are, and these may be \
-                 secrets: whoever may reach the admin server may record them, and a file that is made is for its owner \
-                 alone. Values are not recorded, only their sizes. The sidecar never waits for the reader: what it does \
+                 one JSON object a line. `bellwether policy replay` puts it to other policies. Ends after --for, \
+                 after --count, or with Ctrl-C. A trace contains the keys of the application as they are, and these \
+                 may be secrets: whoever may reach the admin server may record them, and a file that is made is for \
+                 its owner alone. Values are not recorded, only their sizes. The sidecar never waits for the reader: what it does \
                  not take in time is dropped, and the trace says how much.",
             )
             .arg(

@@ -1,9 +1,11 @@
 //! Policies: loading components, asking them, remembering their answers. The only folder that knows wasmtime; it knows
 //! neither Redis nor the runtime that sessions live on.
 
+mod alone;
 mod bindings;
 mod bounds;
 pub mod cases;
+mod compiled;
 pub mod componentize;
 pub mod contract;
 mod convert;
@@ -18,9 +20,12 @@ mod selftest;
 mod set;
 pub mod settings;
 pub mod standard;
+mod wasi;
 
+pub use alone::{Alone, Handed};
+pub use compiled::Compiled;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Noted, Question};
-pub use engine::{Engine, Facts, Limits, Needs, Role};
+pub use engine::{Engine, Facts, Needs, Role};
 pub use log::{Line, one_line};
 pub use measure::{Measured, measure};
 pub use selftest::{Outcome, Passed, Report, Trial, Write};

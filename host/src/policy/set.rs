@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::compiled::Compiled;
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::Instance;
 use super::log::one_line;
@@ -166,6 +167,11 @@ impl PolicySet {
         markets().with_context(|| format!("policy {:?}", policy.name))
     }
 
+    /// How the components that its engine loaded came by their code.
+    pub fn compiled(&self) -> &Compiled {
+        self.engine.compiled()
+    }
+
     /// What tells this set from another, for the log: every policy's name and digest.
     pub fn digests(&self) -> String {
         self.policies.iter().map(|policy| policy.shown()).collect::<Vec<_>>().join(", ")
@@ -231,6 +237,11 @@ impl Policy {
         })
     }
 
+    /// Whether it may ask the market-hours policy at any time.
+    pub(super) fn asks_markets(&self) -> bool {
+        self.facts.imports.iter().any(|import| import.contains("/market-hours@"))
+    }
+
     /// The rules of a namespaces policy by themselves, as a set of its own would have them; none: it has another role.
     ///
     /// # Errors
@@ -253,7 +264,7 @@ impl Policy {
     }
 
     /// Its name, digest and, where they matter, its settings' digest.
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let settings = match self.settings.as_str() {
             "{}" => String::new(),
             settings => format!(" settings sha256:{:.8}", super::engine::digest(settings.as_bytes())),

@@ -1,13 +1,22 @@
 //! What becomes of a decision that somebody wants to see.
 
+use std::sync::Arc;
+
 use super::Policies;
 use crate::namespace::Rule;
 use crate::policy::{Answer, Decision, Noted, Question};
-use crate::record::{Decided, Record, RecordedMarket};
+use crate::record::{Decided, Record, RecordedMarket, Records};
 
 // === impl Policies ===
 
 impl Policies {
+    /// The same, telling those who listen what was decided.
+    #[must_use]
+    pub fn recorded(mut self, records: &Arc<Records>) -> Self {
+        self.tap = records.tap(self.worker as u64);
+        self
+    }
+
     /// Decides, and hands on the decision with all that it was made from.
     #[cold]
     pub(super) fn decide_recorded(&mut self, question: &Question<'_>, rule: &Rule) -> Answer {

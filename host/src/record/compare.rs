@@ -99,6 +99,11 @@ impl Record {
         self.decision.as_ref().map_or(Verdict::Failed, |decided| Verdict::Decided(decided.expiry, decided.spread_ms))
     }
 
+    /// The reason of the decision, which is not known of one that was remembered, or why there is none.
+    pub fn why(&self) -> &str {
+        self.decision.as_ref().map_or_else(String::as_str, |decided| decided.reason.as_str())
+    }
+
     /// What is asked of another policy set. None: none of its rules covers the key.
     pub fn question<'a>(&'a self, set: &PolicySet) -> Option<Question<'a>> {
         let (rule, _) = set.rules.find(self.key.as_bytes())?;

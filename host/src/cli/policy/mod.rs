@@ -1,12 +1,16 @@
 //! `bellwether policy …`: what the author of a policy types. Each verb uses the engine and the limits of the server, so
-//! that what passes here loads there; none of them connects to anything.
+//! that what passes here loads there; `push` and `pull` connect to registries, the others to nothing.
 
 mod bench;
 mod build;
 mod check;
 mod explain;
 mod new;
+mod pull;
+mod push;
+mod replay;
 mod test;
+mod trace;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,25 +21,26 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Call, Verb, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::policy::{Engine, Limits, Mount, Origin};
+use crate::policy::{Engine, Mount, Origin};
 use crate::reload::settings_of;
 
 pub(super) const VERB: Verb = Verb {
     name: "policy",
     command: |command| {
         let command = command
-            .about("Write a policy: new, build, check, test, bench, explain")
+            .about("Write a policy: new, build, check, test, bench, explain, replay; ship it: push, pull")
             .subcommand_required(true)
             .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
-            command.subcommand(settings_args(own, is_limit))
+            command.subcommand(settings_args(own, settings_of_verb(verb)))
         })
     },
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 6] = [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB];
+const VERBS: [Verb; 9] =
+    [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB, replay::VERB, push::VERB, pull::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
@@ -43,14 +48,37 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     (verb.run)(Call { verb: verb.name, matches, ..call }, out)
 }
 
+/// Of the settings, those that bound what a policy may take, and say where compiled code is kept.
+fn is_of_engine(setting: &Setting) -> bool {
+    is_limit(setting) || setting.name.starts_with("compiled_")
+}
+
 /// Of the settings, those that bound what a policy may take.
 fn is_limit(setting: &Setting) -> bool {
-    setting.name.starts_with("policy_") && setting.name.ends_with("_max")
+    setting.name.starts_with("policy_") && setting.name.ends_with("_max") && !is_of_registries(setting)
+}
+
+/// Of the settings, those about registries and what comes from them.
+fn is_of_registries(setting: &Setting) -> bool {
+    ["policy_registry_", "policy_artifact_", "policy_keys_"].iter().any(|begin| setting.name.starts_with(begin))
+}
+
+/// The settings that a verb takes.
+fn settings_of_verb(verb: &Verb) -> fn(&Setting) -> bool {
+    match verb.name {
+        "push" | "pull" => of_shipping,
+        "replay" => |setting| is_of_engine(setting) || setting.name == "policy_folder",
+        _ => is_of_engine,
+    }
+}
+
+fn of_shipping(setting: &Setting) -> bool {
+    is_limit(setting) || is_of_registries(setting)
 }
 
 /// The server's engine, with its limits.
 fn engine(call: &Call<'_>) -> anyhow::Result<Engine> {
-    Engine::new(Limits::of(&call.config))
+    Engine::new(&call.config)
 }
 
 fn json_arg() -> Arg {

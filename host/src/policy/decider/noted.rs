@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::log::one_line;
 use super::super::{Decision, MarketError, MarketSession, Policy};
-use super::{Asked, Cost, Remembered};
+use super::{Cost, Outcome, Remembered};
 
 /// What stands behind an answer, for those who record decisions.
 #[derive(Default)]
@@ -37,13 +37,12 @@ impl Noted {
         self.decision = Some(Ok(Decision { expiry, spread_ms, valid_until, reason: String::new() }));
     }
 
-    pub(super) fn asked(&mut self, policy: &Arc<Policy>, market: Option<&str>, asked: &Asked) {
-        let session = asked.market.as_ref().map(|(_, session)| session.clone());
+    pub(super) fn asked(&mut self, policy: &Arc<Policy>, market: Option<&str>, outcome: &Outcome) {
         self.policy = Some(Arc::clone(policy));
-        self.market = market.map(|name| (name.to_owned(), session));
-        (self.decision, self.cost) = match &asked.decision {
+        self.market = market.map(|name| (name.to_owned(), outcome.market.clone()));
+        (self.decision, self.cost) = match &outcome.decision {
             Ok((decision, cost)) => (Some(Ok(decision.clone())), Some(*cost)),
-            Err(error) => (Some(Err(one_line(error))), asked.failed_cost),
+            Err(failure) => (Some(Err(one_line(&failure.error))), failure.cost),
         };
     }
 }
