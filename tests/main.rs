@@ -10,6 +10,7 @@
 
 mod admin;
 mod bench;
+mod breaker;
 mod calendars;
 mod cli;
 mod cluster;

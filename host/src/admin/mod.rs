@@ -119,12 +119,21 @@ impl Status {
         }
     }
 
-    /// Which server it is, where that may change.
+    /// Which server it is, where that may change, and what is not as it should be.
     fn ready(&self) -> String {
-        match &self.target {
-            Target::Sentinel(sentinels) => format!("ready\nupstream {sentinels}\n"),
-            _ => "ready\n".to_owned(),
+        let mut text = "ready\n".to_owned();
+        if let Target::Sentinel(sentinels) = &self.target {
+            text += &format!("upstream {sentinels}\n");
         }
+        // Still ready: everything else is served, and a rule with a fallback is too.
+        let set = Arc::clone(&self.current.borrow());
+        for policy in set.failing() {
+            text += &format!(
+                "policy {} of generation {} fails and is left alone; the fallbacks of its rules apply\n",
+                policy.name, set.generation
+            );
+        }
+        text
     }
 
     fn policies(&self) -> serde_json::Value {
@@ -137,6 +146,9 @@ impl Status {
                 "summary": policy.description.summary,
                 "bytes": policy.facts.bytes,
                 "cases_passed": policy.passed.0,
+                "traps": policy.condition.traps(),
+                "breaker_open_workers": policy.condition.open(),
+                "breaker_opened": policy.condition.opened(),
             })
         });
         let refusal = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
