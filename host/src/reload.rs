@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
 use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
 
-pub use folder::{Fingerprint, Folder, settings_of};
+pub use folder::{Fingerprint, Folder, SETTINGS_BYTES_MAX, Use, named, settings_of};
 
 /// Loads policies and watches their folder.
 pub struct Reloader {
@@ -54,15 +54,14 @@ pub struct Watching {
 // === impl Reloader ===
 
 impl Reloader {
-    /// A reloader of the configured folder over the standard policies. `json`: what the standard namespaces do with
-    /// values that are not JSON, where the operator says nothing.
+    /// A reloader of a folder over the standard policies.
     ///
     /// # Errors
     /// This machine cannot run policies.
-    pub fn new(config: &Config, json: &str, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, folder: Folder, clock: Clock) -> anyhow::Result<Self> {
         Ok(Self {
             engine: Engine::new(config)?,
-            folder: Folder::new(config.policy_folder.clone(), json),
+            folder,
             poll: Duration::from_millis(config.policy_poll_ms.max(1)),
             clock,
             metrics: Arc::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -13,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Status;
 use crate::command::Kind;
-use crate::metrics::{CALL_NS, Retimed, RuleCounters};
+use crate::metrics::{CALL_NS, Retimed, RuleCounters, WarmAsked};
 use crate::namespace::MarketSource;
 use crate::policy::reach::days_left;
 
@@ -33,6 +34,7 @@ struct Snapshot {
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
     warm: Vec<(String, &'static str, u64)>,
+    warm_asked: Vec<(&'static str, u64)>,
     leased: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
@@ -84,6 +86,7 @@ impl Snapshot {
             let all: Vec<_> = counters.all().collect();
             all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
         });
+        let running = i64::from(metrics.warm_running.load(Ordering::Relaxed) > 0);
         let (counts, sum_ns) = metrics.calls.read();
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
@@ -96,6 +99,7 @@ impl Snapshot {
                 ("generations", "Policy sets put in force", metrics.generations.get()),
                 ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
                 ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
+                ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
             ],
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
@@ -104,6 +108,7 @@ impl Snapshot {
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
                 ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
+                ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
             upstream: status.target.to_string(),
@@ -111,6 +116,7 @@ impl Snapshot {
             decisions: decisions.collect(),
             near,
             warm,
+            warm_asked: WarmAsked::ALL.iter().zip(&metrics.warm_asked).map(|(of, n)| (of.label(), n.get())).collect(),
             leased,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
@@ -154,6 +160,11 @@ impl Collector for Snapshot {
         let mut family = encoder.encode_descriptor("warm_keys", help, None, MetricType::Counter)?;
         for (rule, result, count) in &self.warm {
             ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
+        }
+        let help = "Keys that the application was to be asked for before clients do, by what became of them";
+        let mut family = encoder.encode_descriptor("warm_asked", help, None, MetricType::Counter)?;
+        for (result, count) in &self.warm_asked {
+            ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
         }
         let help = "Reads of keys that were not there, by rule with leases and what the client was given";
         let mut family = encoder.encode_descriptor("leased_reads", help, None, MetricType::Counter)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Arg;
 
 use super::{Call, Verb, format};
-use crate::policy::contract::VERSION;
+use crate::policy::contract::{VERSION, hosts};
 use crate::policy::reach::{Reach, date, days_left};
 use crate::policy::{Facts, Origin, Policy, PolicySet};
 
@@ -130,6 +130,9 @@ pub(super) fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> 
     writeln!(out, "  exports    {}", or_none(&facts.exports))?;
     show_imports(facts, out)?;
     writeln!(out, "  contract   bellwether:policy@{VERSION}, which bellwether {} speaks", env!("CARGO_PKG_VERSION"))?;
+    if let Some(hosts) = hosts(VERSION) {
+        writeln!(out, "  hosts      {hosts}")?;
+    }
     writeln!(out, "  memory     {} bytes from the start", facts.needs.memory_bytes)?;
     writeln!(out, "  decides by {}", description.reads)?;
     writeln!(out, "  settings   {}", policy.settings)?;

@@ -60,6 +60,8 @@ pub const WIT: [(&str, &str); 7] = [
 
 /// The contract that this host speaks.
 pub const VERSION: &str = "0.1.0";
+/// Every contract that was released, and the first host that served it. All of them are served still.
+pub const RELEASED: [(&str, &str); 1] = [("0.1.0", "0.1.0")];
 const PACKAGE: &str = "bellwether:policy/";
 /// How deep types are compared and shown: the contract's own are half as deep.
 const DEPTH_MAX: usize = 16;
@@ -114,6 +116,12 @@ pub fn review(component: &[u8]) -> anyhow::Result<Review> {
     let item = |name: String| Item { inert: is_inert(&name), offered: is_offered(&name) || is_inert(&name), name };
     let (exports, imports) = (exports.into_iter().map(item).collect(), imports.into_iter().map(item).collect());
     Ok(Review { exports, imports, version, faults })
+}
+
+/// Which hosts serve components of a contract, in words. None: no such contract was released.
+pub fn hosts(version: &str) -> Option<String> {
+    let (_, first) = RELEASED.iter().find(|(released, _)| *released == version)?;
+    Some(format!("bellwether {first} and later"))
 }
 
 /// The contract as types: what every component is compared with.

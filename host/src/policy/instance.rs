@@ -159,18 +159,18 @@ impl Instance {
     pub(super) fn decide(&mut self, request: &Request<'_>) -> anyhow::Result<(Decision, Cost)> {
         let ttl = self.ttl.clone().context("it exports no ttl")?;
         let guest = guest_ttl::Request {
-            rule: request.rule.to_owned(),
-            namespace: request.namespace.to_owned(),
-            key: request.key.to_owned(),
+            rule: request.rule,
+            namespace: request.namespace,
+            key: request.key,
             command: convert::data_back(request.command),
             value_bytes: request.value_bytes,
             client_ttl: request.client_ttl,
             now: request.now,
-            market_name: request.market_name.map(str::to_owned),
+            market_name: request.market_name,
             market: request.market.map(|market| market.map(convert::session_back).map_err(convert::market_error_back)),
         };
         let begun = Instant::now();
-        let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));
+        let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, guest));
         let cost = Cost { fuel, time: begun.elapsed() };
         let decision = answer?.map_err(|message| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX)))?;
         let mut decision = convert::decision(decision)?;

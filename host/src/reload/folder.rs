@@ -17,6 +17,8 @@ use crate::policy::{Mount, Origin, Rejected, Stage, settings};
 #[derive(Debug)]
 pub struct Folder {
     path: Option<PathBuf>,
+    /// It is a copy of what a digest names: what changes in it does not count.
+    is_pinned: bool,
     /// The setting `json` of the standard namespaces, where the operator says nothing.
     json: String,
 }
@@ -35,21 +37,30 @@ struct MountFile {
 
 /// What a file of the folder is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+pub enum Use {
+    /// `NAME.wasm`.
     Component,
+    /// `NAME.toml`.
     Mount,
+    /// `NAME.cases.toml`.
     Cases,
 }
 
 const NAME_BYTES_MAX: usize = 64;
-const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a policy's settings.
+pub const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
 
 // === impl Folder ===
 
 impl Folder {
     /// A folder, which need not be there.
     pub fn new(path: Option<PathBuf>, json: &str) -> Self {
-        Self { path, json: json.to_owned() }
+        Self { path, is_pinned: false, json: json.to_owned() }
+    }
+
+    /// A folder whose content never counts as changed: a copy of what a digest names.
+    pub fn pinned(path: PathBuf, json: &str) -> Self {
+        Self { path: Some(path), is_pinned: true, json: json.to_owned() }
     }
 
     /// Where it is.
@@ -60,6 +71,9 @@ impl Folder {
     /// What the folder is like now. Files are looked at through links, so that a link that moves is seen.
     pub fn fingerprint(&self) -> Fingerprint {
         use std::os::unix::fs::MetadataExt;
+        if self.is_pinned {
+            return Fingerprint::new();
+        }
         let look = |(name, path): (String, PathBuf)| {
             let metadata = std::fs::metadata(path).ok()?;
             Some((name, (metadata.modified().ok(), metadata.len(), metadata.ino())))
@@ -155,7 +169,7 @@ pub fn settings_of(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The policy or component that a file belongs to. None: it means nothing here.
-fn named(file: &str) -> Option<(&str, Use)> {
+pub fn named(file: &str) -> Option<(&str, Use)> {
     let ends = [(".cases.toml", Use::Cases), (".toml", Use::Mount), (".wasm", Use::Component)];
     let (name, of) = ends.into_iter().find_map(|(end, of)| Some((file.strip_suffix(end)?, of)))?;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';

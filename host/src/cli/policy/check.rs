@@ -127,6 +127,7 @@ impl Checked {
         let mut add = |name: &str, value: Value| drop(all.as_object_mut().map(|all| all.insert(name.into(), value)));
         if let Some(review) = &self.review {
             add("contract", review.version.clone().into());
+            add("hosts", review.version.as_deref().and_then(contract::hosts).into());
             add("exports", review.exports.iter().map(|item| item.name.as_str()).collect());
             let import =
                 |item: &contract::Item| json!({ "name": item.name, "offered": item.offered, "inert": item.inert });
@@ -167,7 +168,10 @@ impl Checked {
 fn of_contract(review: &Review) -> String {
     let host = format!("bellwether {} speaks {}", env!("CARGO_PKG_VERSION"), contract::VERSION);
     match &review.version {
-        Some(version) => format!("bellwether:policy@{version}; {host}"),
+        Some(version) => {
+            let served = contract::hosts(version).map_or(String::new(), |hosts| format!(", served by {hosts}"));
+            format!("bellwether:policy@{version}{served}; {host}")
+        }
         None => format!("none of its interfaces is the contract's; {host}"),
     }
 }
