@@ -1,5 +1,5 @@
-//! Policies in every language: the commands of the author's guide from an empty folder, and the examples that decide the
-//! same. `tests/run` has put the tools into `target/languages`, so that nothing is fetched here.
+//! Policies in every language: the commands of the author's guide from an empty folder, and the examples that decide
+//! the same. `tests/run` has put the tools into `target/languages`, so that nothing is fetched here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,15 +133,34 @@ fn what_the_guide_shows_is_compared() {
 fn the_examples_decide_the_same() {
     let variables = variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    for example in ["first-policy", "first-policy-python", "first-policy-js"] {
+    let rust = top().join("examples/first-policy");
+    // Node looks for packages in the folders around the project, so a copy is built among the tools.
+    let [python, js] = ["first-policy-python", "first-policy-js"].map(copied);
+    for (project, more) in
+        [(rust.as_path(), &["--", "--locked", "--profile", "policy"][..]), (python.path(), &[]), (js.path(), &[])]
+    {
         let there = folder(&[]);
-        let project = top().join("examples").join(example);
         let out = there.path().join("first-policy.wasm");
         let args = ["policy", "build", project.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        let output = run_with(&variables, &args, &top().join("target/languages"));
-        assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = run_with(&variables, &[&args, more].concat(), &top());
+        assert!(output.status.success(), "{project:?}: {}", String::from_utf8_lossy(&output.stderr));
         check(there.path(), &["test", "first-policy.wasm"], 0, &[": 5 passed, 0 failed; "]);
     }
+}
+
+/// An example with all that it links to, where the tools are.
+fn copied(example: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir_in(top().join("target/languages")).unwrap();
+    for file in std::fs::read_dir(top().join("examples").join(example)).unwrap() {
+        let from = file.unwrap().path();
+        let to = copy.path().join(from.file_name().unwrap());
+        if from.is_file() {
+            std::fs::copy(from, to).unwrap();
+        } else {
+            std::os::unix::fs::symlink(std::fs::canonicalize(from).unwrap(), to).unwrap();
+        }
+    }
+    copy
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A policy that asks the world outside, as its target (`wasm32-wasip2`) lets it. The reason of each decision is what it
-//! was told; what it asks for is the end of the key.
+//! A policy that asks the world outside, as its target (`wasm32-wasip2`) lets it. The reason of each decision is what
+//! it was told; what it asks for is the end of the key.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::panic, clippy::exit, reason = "that is what it is for")]
 
@@ -33,7 +33,7 @@ impl TtlPolicy for Outside {
             "network" => shown(std::net::TcpStream::connect("127.0.0.1:6379").map(drop).map_err(|error| error.kind())),
             "input" => shown(std::io::stdin().read_line(&mut String::new()).map_err(|error| error.kind())),
             "exit" => std::process::exit(3),
-            "sleep" => shown(std::thread::sleep(std::time::Duration::from_secs(3600))),
+            "wait" => shown(std::thread::park_timeout(std::time::Duration::from_secs(3600))),
             "print" => {
                 println!("to standard output");
                 eprintln!("to standard error");
