@@ -20,7 +20,7 @@ fn pages() {
     check(&sidecar, "GET /healthz", (200, "ok\n"));
     check(&sidecar, "GET /readyz", (200, "ready\n"));
     check(&sidecar, "HEAD /healthz", (200, ""));
-    check(&sidecar, "GET /nothing", (404, "there are /healthz, /readyz, /metrics, /policies and /top\n"));
+    check(&sidecar, "GET /nothing", (404, "there are /healthz, /readyz, /metrics, /policies, /top and /record\n"));
     check(&sidecar, "POST /policies", (405, "GET and HEAD are allowed\n"));
     check(&sidecar, "DELETE /healthz", (405, "GET and HEAD are allowed\n"));
     let policies = sidecar.policies();

@@ -16,6 +16,7 @@ use super::Status;
 use crate::command::Kind;
 use crate::metrics::{CALL_NS, Retimed, RuleCounters, WarmAsked};
 use crate::namespace::MarketSource;
+use crate::policy::PolicySet;
 use crate::policy::reach::days_left;
 
 /// The content type of [`text`].
@@ -50,6 +51,24 @@ pub(super) fn text(status: &Status) -> Result<String, fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// What has been counted, without labels.
+fn counters(status: &Status, set: &PolicySet) -> Vec<(&'static str, &'static str, u64)> {
+    let metrics = &status.metrics;
+    vec![
+        ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
+        ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
+        ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+        ("components_compiled", "Components that were compiled", set.compiled().now()),
+        ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
+        ("generations", "Policy sets put in force", metrics.generations.get()),
+        ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+        ("records", "Decisions that were recorded for those who listen", status.records.made()),
+        ("records_dropped", "Records that a listener had no room for", status.records.dropped()),
+        ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
+        ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
+    ]
 }
 
 // === impl Snapshot ===
@@ -90,17 +109,7 @@ impl Snapshot {
         let (counts, sum_ns) = metrics.calls.read();
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
-            counters: vec![
-                ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
-                ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
-                ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
-                ("components_compiled", "Components that were compiled", set.compiled().now()),
-                ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
-                ("generations", "Policy sets put in force", metrics.generations.get()),
-                ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
-                ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
-                ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
-            ],
+            counters: counters(status, &set),
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
                 ("upstream_connections", "Connections to the server", number(status.upstream.connections())),
@@ -108,6 +117,7 @@ impl Snapshot {
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
                 ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
+                ("record_listeners", "Who listens to decisions", number(status.records.listeners())),
                 ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],

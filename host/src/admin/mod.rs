@@ -2,6 +2,7 @@
 //! operators and probes.
 
 mod metrics;
+mod record;
 mod top;
 
 use std::convert::Infallible;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
+use http_body_util::Either;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -23,6 +25,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::near::Versions;
 use crate::policy::PolicySet;
+use crate::record::Records;
 use crate::reload::Refusal;
 use crate::session::Clients;
 use crate::upstream::{Route, Target, UpstreamState};
@@ -38,6 +41,7 @@ pub struct Status {
     versions: Arc<Versions>,
     current: watch::Receiver<Arc<PolicySet>>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
+    records: Arc<Records>,
     /// Set once clients are accepted.
     clients: OnceLock<Arc<Clients>>,
     /// Ways to ask the workers, set with the clients.
@@ -70,6 +74,7 @@ impl Status {
             versions,
             current,
             last_refusal,
+            records: Arc::default(),
             clients,
             orders,
             warming,
@@ -82,6 +87,11 @@ impl Status {
         // There is one listener, which begins once.
         drop(self.orders.set(orders));
         drop(self.clients.set(clients));
+    }
+
+    /// Who listens to decisions.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
     }
 
     /// Values are being read into the near cache, or are there now.
@@ -144,7 +154,7 @@ impl Status {
         })
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are allowed\n".into());
         }
@@ -162,14 +172,21 @@ impl Status {
                 Ok(asked) => response(StatusCode::OK, JSON, format!("{:#}\n", top::page(self, asked).await)),
                 Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
             },
+            "/record" => match record::Asked::read(request.uri().query().unwrap_or_default()) {
+                Ok(asked) => record::page(self, asked, request.method() == Method::HEAD),
+                Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
+            },
             "/policies" => response(StatusCode::OK, JSON, format!("{:#}\n", self.policies())),
             _ => {
-                let known = "there are /healthz, /readyz, /metrics, /policies and /top\n";
+                let known = "there are /healthz, /readyz, /metrics, /policies, /top and /record\n";
                 response(StatusCode::NOT_FOUND, TEXT, known.into())
             }
         }
     }
 }
+
+/// A page that is there, or decisions as they are made.
+type Body = Either<Full<Bytes>, record::Stream>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -207,8 +224,8 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
     Ok(address)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response

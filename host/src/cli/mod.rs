@@ -7,6 +7,7 @@ mod format;
 mod market;
 mod paint;
 mod policy;
+mod record;
 mod retime;
 mod screen;
 mod serve;
@@ -66,7 +67,7 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 10] = [
     serve::SERVE,
     serve::DEV,
     check::VERB,
@@ -74,6 +75,7 @@ const VERBS: [Verb; 9] = [
     market::VERB,
     top::VERB,
     retime::VERB,
+    record::VERB,
     policy::VERB,
     config::VERB,
 ];
