@@ -30,6 +30,7 @@ mod near;
 mod policy;
 mod reload;
 mod retime;
+mod rollout;
 mod sentinel;
 mod tidy;
 mod top;

@@ -6,7 +6,8 @@
 //! says which rule a key is under; [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided
 //! along a lane of [`upstream`], whose replies come back to the session.
 //!
-//! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] puts new policies in force,
+//! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] loads new policies and
+//! [`rollout`] knows which are in force,
 //! [`retime`] decides anew about keys that are there already, [`top`] sees which are busy and which large, [`admin`]
 //! and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
@@ -26,6 +27,7 @@ pub mod proxy;
 pub mod reload;
 pub mod resp;
 pub mod retime;
+pub mod rollout;
 pub mod server;
 pub mod session;
 pub mod tls;

@@ -85,6 +85,7 @@ impl Snapshot {
             all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
         });
         let (counts, sum_ns) = metrics.calls.read();
+        let last_good = i64::from(status.rollout.board().last_good.is_some());
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
             counters: vec![
@@ -102,6 +103,8 @@ impl Snapshot {
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
                 ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
+                ("bypass", "1 while policies are out of the path", i64::from(set.is_bypass)),
+                ("last_good_served", "1 while an earlier generation serves, the folder being broken", last_good),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
             upstream: status.target.to_string(),

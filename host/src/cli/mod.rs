@@ -1,13 +1,16 @@
 //! The command line: verbs, and one flag for every setting. Parses, reads the configuration, runs the verb.
 
+mod bypass;
 mod check;
 mod config;
 mod explain;
+mod fetch;
 mod format;
 mod market;
 mod paint;
 mod policy;
 mod retime;
+mod rollout;
 mod screen;
 mod serve;
 mod top;
@@ -63,7 +66,7 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 11] = [
     serve::SERVE,
     serve::DEV,
     check::VERB,
@@ -71,6 +74,8 @@ const VERBS: [Verb; 9] = [
     market::VERB,
     top::VERB,
     retime::VERB,
+    rollout::VERB,
+    bypass::VERB,
     policy::VERB,
     config::VERB,
 ];

@@ -253,6 +253,8 @@ impl Shape {
         config
             .allocation_strategy(strategy)
             .concurrency_support(false)
+            // On the thread that asks for it, which is one of low priority while clients are served.
+            .parallel_compilation(false)
             .consume_fuel(true)
             .epoch_interruption(true)
             .max_wasm_stack(STACK_BYTES_MAX)
