@@ -19,6 +19,10 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
+# The contract's reference, docs/contract.md, anew from the comments in wit/.
+contract:
+    UPDATE_EXPECT=1 cargo test --locked -p bellwether --test e2e -- contract::
+
 # Fuzz the request scanner, the reply splitter and the command rewriter, each for so many seconds. Needs nightly Rust
 # and cargo-fuzz.
 fuzz seconds="60":
@@ -30,6 +34,17 @@ bench *flags:
     cargo build --profile dist --locked -p bench-load
     cargo build --profile dist --locked -p bench-decisions
     python3 tests/bench/run.py {{ flags }}
+
+# Mixed load through the sidecar while things go wrong, for so many minutes; every reply is checked. The report is below
+# target/soak.
+soak minutes="60" *flags:
+    cargo build --locked
+    cargo build --locked -p soak
+    target/debug/soak --binary target/debug/bellwether --seconds $(({{ minutes }} * 60)) --report target/soak {{ flags }}
+
+# Look for stale reads in the near cache for so many minutes.
+coherence minutes="10":
+    COHERENCE_SECONDS=$(({{ minutes }} * 60)) cargo test --locked -p bellwether --test e2e -- --nocapture near::nobody
 
 # Suites that others wrote (rq, dogpile.cache, redis-py, valkey; quick: the first two), direct and through the sidecar.
 suites *names="all":

@@ -9,7 +9,7 @@ use bellwether::clock::Clock;
 use bellwether::config::{Config, Texts};
 use bellwether::policy::standard::STANDARD;
 use bellwether::policy::{Decider, Market, MarketError, MarketSession, Mount, Origin, Phase, PolicySet};
-use bellwether::reload::Reloader;
+use bellwether::reload::{Folder, Reloader};
 
 /// The settings with which the component answers with the reference alone.
 const SETTINGS: &str = r#"{"overlay": false}"#;
@@ -196,7 +196,7 @@ fn component(settings: &str) -> Arc<PolicySet> {
         origin: Origin::Embedded,
     };
     let config = Config::from_texts(&Texts::defaults()).unwrap();
-    let reloader = Reloader::new(&config, "warn", Clock::new(|| 0, 0)).unwrap();
+    let reloader = Reloader::new(&config, Folder::new(None, "warn"), Clock::new(|| 0, 0)).unwrap();
     Arc::new(PolicySet::load(reloader.engine(), 1, &[mount], None).unwrap())
 }
 

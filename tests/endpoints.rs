@@ -1,6 +1,7 @@
 //! How clients reach the sidecar and how the sidecar reaches Redis: unix sockets, TLS, users.
 
-mod certificates;
+mod backlog;
+pub mod certificates;
 mod client_tls;
 mod unix;
 mod upstream_tls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::fault::{Fault, FaultLink};
 use crate::harness::load::{Load, Seen};
 use crate::harness::process::poll_until;
-use crate::harness::{Client, Redis, Sidecar, folder};
+use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// What clients may see of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,24 @@ fn links_that_send_garbage() {
     check_link("a length that is wrong", Fault::Garbage(b"$2\r\nabcd\r\n"), Sees::Losses);
     check_link("a length that is too long", Fault::Garbage(b"$99999999999999999999\r\n"), Sees::Losses);
     check_link("zeros", Fault::Garbage(&[0; 64]), Sees::Losses);
+}
+
+/// What came whole before the garbage is handed on: the client that is owed it gets it, and nobody else's in its place.
+#[test]
+fn replies_that_garbage_follows() {
+    let policies = policies();
+    for choice in ["close", "error"] {
+        let redis = Redis::start();
+        let link = FaultLink::start(redis.port);
+        let sidecar = serve(link.port, &policies, choice);
+        let mut client = sidecar.client();
+        assert_eq!(client.ask("ECHO before"), "$6\r\nbefore");
+        link.set(Fault::GarbageBehind(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        client.send(&[encoded(&["ECHO", "one"]), encoded(&["SET", "t:a", "1"]), encoded(&["ECHO", "two"])].concat());
+        let replies: Vec<_> = (0..3).map(|_| client.try_reply()).collect();
+        let expect = ["$3\r\none\r\n", "+OK\r\n", "$3\r\ntwo\r\n"].map(|reply| Some(reply.as_bytes().to_vec()));
+        assert_eq!(replies, expect, "{choice}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod cases;
 mod check;
+mod compiled;
 mod one;
 mod project;
 

@@ -146,7 +146,7 @@ const WORDS: [Rule; 4] = [
 ];
 
 /// Who knows what: design, section 3.
-const LAYERS: [Rule; 7] = [
+const LAYERS: [Rule; 8] = [
     Rule {
         why: "policy/ sees neither Redis nor the runtime, so that a decision can be asked anywhere. Pass values in",
         files: |path| path.starts_with("host/src/policy/"),
@@ -173,6 +173,11 @@ const LAYERS: [Rule; 7] = [
         why: "only rollout/published.rs puts a policy set in force, all or nothing. Hand it the change",
         files: |path| host(path) && path != "host/src/rollout/published.rs",
         broken: |source| source.holding(&["send_replace", "send_modify", "send_if_modified"]),
+    },
+    Rule {
+        why: "oci/ brings files and sees no policy in them; only cli gives it a component's types. Pass values in",
+        files: |path| path.starts_with("host/src/oci"),
+        broken: |source| source.holding(&["crate::policy", "crate::upstream", "crate::session"]),
     },
     Rule {
         why: "only main reads the clock and the environment, so that tests need neither. Take `now` as a parameter",
@@ -203,7 +208,10 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "lease" => &["lease", "namespace"],
         "near" => &["near", "resp"],
         "top" => &["top"],
-        "warm" => &["warm", "worker", "policy", "upstream", "metrics"],
+        "oci" => &["oci", "reload", "tls", "files", "config"],
+        "warm" => {
+            &["warm", "worker", "clock", "proxy", "policy", "upstream", "tls", "files", "top", "metrics", "config"]
+        }
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
         "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],
@@ -307,4 +315,6 @@ fn rules_can_be_broken() {
     check("host/src/resp/a.rs", "//! X.\nuse crate::resp::x;\n", "");
     check("host/src/worker.rs", "//! X.\nuse crate::server::x;\n", "imports point down");
     check("host/src/retime.rs", "//! X.\nuse crate::session::x;\n", "imports point down");
+    check("host/src/oci/a.rs", "//! X.\nuse crate::policy::x;\n", "oci/ brings files");
+    check("host/src/oci.rs", "//! X.\nuse crate::cli::x;\n", "imports point down");
 }

@@ -1,5 +1,9 @@
 //! Values that are in memory before clients ask for them: readiness waits for them, so far as it is told to.
 
+mod application;
+mod asked;
+mod opening;
+
 use crate::harness::process::{poll_for, poll_until};
 use crate::harness::{Redis, Sidecar, encoded, folder};
 

@@ -1,8 +1,10 @@
 //! The configuration: one table of settings, from which come the file's keys, the flags, the environment variables and
 //! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
 
+mod reference;
 mod url;
 mod values;
+pub mod warm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,10 +12,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+pub use reference::{Digest, Reference, is_loopback};
 pub use values::{
-    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, Secret, Sentinels, Upstream,
-    Value,
+    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, PolicyFolder, Secret,
+    Sentinels, Upstream, Value,
 };
+use warm::WarmRules;
 
 /// One setting, as it is documented.
 #[derive(Debug)]
@@ -115,6 +119,9 @@ settings! {
     listen_tls_client_ca_file: Option<PathBuf> = "";
     /// Whether clients must show a certificate, where listen_tls_client_ca_file is set.
     listen_tls_client_certificates: ClientCertificates = "required";
+    /// Connections that may wait to be accepted, on each address. The kernel has a limit of its own, which is the least
+    /// of the two (net.core.somaxconn).
+    listen_backlog: u32 = "4096";
     /// Milliseconds that a client may take to agree on the encryption.
     listen_tls_handshake_ms_max: u64 = "10000";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
@@ -162,9 +169,24 @@ settings! {
     users_file: Option<PathBuf> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
-    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Empty:
-    /// only the standard policies.
-    policy_folder: Option<PathBuf> = "";
+    /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Or an
+    /// artifact in a registry, pinned by its digest, that is pulled at the start. Empty: only the standard policies.
+    policy_folder: Option<PolicyFolder> = "";
+    /// Folder in which pulled artifacts are kept, by digest, so that the next start needs no registry.
+    policy_artifacts_folder: PathBuf = "policies.oci";
+    /// Bytes of all files of an artifact together.
+    policy_artifact_bytes_max: u64 = "268435456";
+    /// File (PEM) of public keys, as cosign writes them: an artifact must be signed by one of them. Empty: signatures
+    /// are not looked at.
+    policy_keys_file: Option<PathBuf> = "";
+    /// File with the users and passwords of registries, as `docker login` writes it. Empty: config.json in the folder
+    /// that DOCKER_CONFIG names, or in ~/.docker.
+    policy_registry_auth_file: Option<PathBuf> = "";
+    /// File (PEM) of the authorities that may have signed the certificates of registries. Empty: those the system
+    /// trusts, and registries on the loopback interface are spoken to without TLS.
+    policy_registry_ca_file: Option<PathBuf> = "";
+    /// Milliseconds that a pull or a push may take.
+    policy_registry_ms_max: u64 = "60000";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
     /// Folder of the sidecar's own, in which generations of policies are kept: a restart with a broken policy folder
@@ -174,6 +196,13 @@ settings! {
     rollout_history_max: usize = "8";
     /// Bytes of their files that stay in memory, each file once; the oldest go first.
     rollout_history_bytes_max: usize = "268435456";
+    /// Folder in which the compiled code of components is kept, so that they start in milliseconds. Nobody else may be
+    /// able to write to it; it is made if it is not there. Not set: `bellwether/compiled` in the user's cache folder
+    /// ($XDG_CACHE_HOME, or .cache in $HOME), if there is one. Empty: none.
+    compiled_folder: Option<PathBuf> = "";
+    /// Bytes that it may hold; what was used least recently goes first, at the start and as more is
+    /// written.
+    compiled_bytes_max: u64 = "536870912";
     /// Shifts the sidecar's clock, for staging and tests: a span such as `2h 30m` or `-3d`.
     clock_offset: ClockOffset = "0s";
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,bellwether::policy=debug`.
@@ -188,6 +217,10 @@ settings! {
     unmatched_keys: KeyChoice = "forward";
     /// What happens to keys under a rule that are not UTF-8; they never reach a policy.
     non_utf8_keys: KeyChoice = "forward";
+    /// Rules whose keys get a lifetime from scripts too: their names, separated by blanks, or `*` for all. A script's
+    /// (EVAL, EVALSHA, FCALL) keys are those that it declares; one that has no lifetime when it has run is given the
+    /// decision's. Empty: none.
+    script_rules: Option<String> = "";
     /// Client connections at one time.
     clients_max: usize = "10000";
     /// Milliseconds after which a client that sends nothing is disconnected. 0: never.
@@ -209,15 +242,18 @@ settings! {
     /// Bytes of values that the near cache keeps for rules with `near-ms`, all workers together. 0: there is none.
     near_bytes_max: usize = "67108864";
     /// Keys whose values are read into the near cache before /readyz says ready: patterns as SCAN MATCH takes them,
-    /// separated by blanks, in the database of clients that SELECT none. Only values of rules with `near-ms` are kept.
-    /// Empty: none.
-    warm: Option<String> = "";
-    /// Keys that are read so, the patterns in their order.
+    /// separated by blanks, in the database of clients that SELECT none, or [[warm]] rules. Only values of rules with
+    /// `near-ms` are kept. Empty: none.
+    warm: WarmRules = "";
+    /// Keys that are read at one time, the rules in their order.
     warm_keys_max: usize = "10000";
     /// Keys a second that are read so.
     warm_keys_per_second_max: u32 = "10000";
     /// Milliseconds that this may take. After them the sidecar is ready all the same, and says so.
     warm_ms_max: u64 = "30000";
+    /// File that keeps which keys are read most, for [[warm]] rules with `top` to know after a restart. It has keys in
+    /// it, and only its owner may read it. Empty: none.
+    warm_counts_file: Option<PathBuf> = "";
     /// Idle pinned lanes that a worker keeps, for each protocol and database.
     idle_lanes_max: usize = "64";
     /// Keys a second that are looked at when the lifetimes of keys that are there already are decided anew. 0: the
@@ -282,6 +318,10 @@ impl Texts {
             let text = match (value, setting.number) {
                 (toml::Value::Integer(number), true) => number.to_string(),
                 (toml::Value::String(text), false) => text,
+                // Rules are tables of their own in the file, and a text everywhere else.
+                (toml::Value::Array(rules), _) if setting.name == "warm" && rules.iter().all(toml::Value::is_table) => {
+                    toml::Table::from_iter([(name.clone(), toml::Value::Array(rules))]).to_string()
+                }
                 (other, _) => bail!(
                     "{name} in {} is {}; it takes {}",
                     path.display(),

@@ -51,6 +51,11 @@ pub fn span_of(key: &[u8]) -> Option<Vec<u8>> {
     name(b"bw:t:", key)
 }
 
+/// The name under which stands that somebody has been asked for a key before clients do. None: as above.
+pub fn asked_of(key: &[u8]) -> Option<Vec<u8>> {
+    name(b"bw:w:", key)
+}
+
 fn name(kind: &[u8], key: &[u8]) -> Option<Vec<u8>> {
     Some(match tag(key) {
         // The colon tells it from the name of the key that is the tag alone.
@@ -74,7 +79,7 @@ mod tests {
     use proptest::prelude::{any, prop_oneof, proptest};
     use proptest::strategy::{Just, Strategy};
 
-    use super::{copy_of, lease_of, span_of};
+    use super::{asked_of, copy_of, lease_of, span_of};
 
     /// A key's slot, as <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/> has it.
     fn slot(key: &[u8]) -> u16 {
@@ -99,7 +104,7 @@ mod tests {
     proptest! {
         #[test]
         fn names_are_in_the_slot_of_their_key(key in key()) {
-            for name in copy_of(&key).into_iter().chain(lease_of(&key)).chain(span_of(&key)) {
+            for name in copy_of(&key).into_iter().chain(lease_of(&key)).chain(span_of(&key)).chain(asked_of(&key)) {
                 assert_eq!(slot(&name), slot(&key), "{} {}", name.escape_ascii(), key.escape_ascii());
             }
         }
@@ -107,7 +112,7 @@ mod tests {
         #[test]
         fn names_are_told_apart(one in key(), other in key()) {
             let names = |key: &[u8]| {
-                [copy_of(key), lease_of(key), span_of(key)].into_iter().flatten().collect::<Vec<_>>()
+                [copy_of(key), lease_of(key), span_of(key), asked_of(key)].into_iter().flatten().collect::<Vec<_>>()
             };
             let (of_one, of_other) = (names(&one), names(&other));
             assert!(one == other || of_one.iter().all(|name| !of_other.contains(name)));

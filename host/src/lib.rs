@@ -6,10 +6,10 @@
 //! says which rule a key is under; [`proxy`] decides, asking a [`policy`] where it must, and sends what it decided
 //! along a lane of [`upstream`], whose replies come back to the session.
 //!
-//! Beside it: [`config`] and [`clock`] are what the process is started with, [`reload`] loads new policies and
-//! [`rollout`] knows which are in force,
-//! [`retime`] decides anew about keys that are there already, [`top`] sees which are busy and which large, [`admin`]
-//! and [`metrics`] tell how it goes, [`cli`] is what a person types.
+//! Beside it: [`config`] and [`clock`] are what the process is started with, [`oci`] brings policies from a registry,
+//! [`reload`] loads new ones and [`rollout`] knows which are in force, [`retime`] decides anew about keys that are
+//! there already, [`top`] sees which are busy and which large, [`admin`] and [`metrics`] tell how it goes, [`cli`] is
+//! what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod listen;
 pub mod metrics;
 pub mod namespace;
 pub mod near;
+pub mod oci;
 pub mod policy;
 pub mod proxy;
 pub mod reload;

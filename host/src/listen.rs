@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 use crate::config::{Config, FileMode};
 use crate::session::Incoming;
@@ -60,9 +60,6 @@ struct SocketFile {
     identity: Option<(u64, u64)>,
 }
 
-/// Connections that wait to be accepted; the kernel has its own limit (`net.core.somaxconn`).
-const BACKLOG: i32 = 1024;
-
 // === impl Listeners ===
 
 impl Listeners {
@@ -70,16 +67,16 @@ impl Listeners {
     ///
     /// # Errors
     /// It names nothing, or something that cannot be listened on.
-    pub async fn bind(config: &Config, door: Option<tls::Server>) -> anyhow::Result<Self> {
-        let mut all = Vec::new();
+    pub fn bind(config: &Config, door: Option<tls::Server>) -> anyhow::Result<Self> {
+        let (mut all, backlog) = (Vec::new(), config.listen_backlog);
         if let Some(address) = config.listen {
-            all.push(Listener::Tcp(bind_tcp(address, "listen").await?));
+            all.push(Listener::Tcp(bind_tcp(address, backlog, "listen")?));
         }
         if let (Some(address), Some(door)) = (config.listen_tls, door) {
-            all.push(Listener::Tls(bind_tcp(address, "listen_tls").await?, door));
+            all.push(Listener::Tls(bind_tcp(address, backlog, "listen_tls")?, door));
         }
         if let Some(path) = &config.listen_unix {
-            let (listener, file) = bind_unix(path, config.listen_unix_mode)
+            let (listener, file) = bind_unix(path, backlog, config.listen_unix_mode)
                 .with_context(|| format!("cannot listen on {} (listen_unix)", path.display()))?;
             all.push(Listener::Unix(listener, file));
         }
@@ -183,11 +180,18 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-async fn bind_tcp(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
+fn bind_tcp(address: SocketAddr, backlog: u32, setting: &str) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of the process before this one may still be on their way out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(backlog)
+    };
+    bind().with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
-fn bind_unix(path: &Path, mode: Option<FileMode>) -> anyhow::Result<(UnixListener, SocketFile)> {
+fn bind_unix(path: &Path, backlog: u32, mode: Option<FileMode>) -> anyhow::Result<(UnixListener, SocketFile)> {
     make_way(path)?;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -197,7 +201,7 @@ fn bind_unix(path: &Path, mode: Option<FileMode>) -> anyhow::Result<(UnixListene
         // Before it listens, so that nobody gets in who may not.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context("its mode cannot be set")?;
     }
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
     Ok((UnixListener::from_std(listener)?, file))
 }

@@ -68,6 +68,17 @@ pub enum Leased {
     Ahead,
 }
 
+/// What became of a key that the application was to be asked for before clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmAsked {
+    /// It was asked, and said yes.
+    Answered,
+    /// It said no, nothing, or was not there.
+    Failed,
+    /// Another sidecar asks for it, or has lately.
+    Elsewhere,
+}
+
 /// The counters of one rule.
 #[derive(Debug, Default)]
 pub struct RuleCounters {
@@ -108,6 +119,12 @@ pub struct Metrics {
     pub retime_sweeps: Counter,
     /// Keys that such walks looked at, by what [`Retimed::ALL`] says.
     pub retime_keys: [Counter; Retimed::ALL.len()],
+    /// Times that values were read into the near cache before clients asked for them.
+    pub warm_runs: Counter,
+    /// 1 while that is going on.
+    pub warm_running: AtomicU64,
+    /// Keys that were to be asked for, by what [`WarmAsked::ALL`] says.
+    pub warm_asked: [Counter; WarmAsked::ALL.len()],
     rules: Mutex<BTreeMap<String, Arc<RuleCounters>>>,
     /// Where the calendars of markets in use end.
     horizons: Mutex<BTreeMap<Box<str>, i64>>,
@@ -198,6 +215,22 @@ impl Retimed {
             Self::Persisted => "persisted",
             Self::Left => "left",
             Self::WrittenMeanwhile => "written-meanwhile",
+        }
+    }
+}
+
+// === impl WarmAsked ===
+
+impl WarmAsked {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 3] = [Self::Answered, Self::Failed, Self::Elsewhere];
+
+    /// What metrics call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }

@@ -6,6 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::{bail, ensure};
 use rustc_hash::FxHashMap;
 
+mod symbols;
+
+pub use symbols::MarketId;
+use symbols::{Names, Symbols};
+
 /// One rule, checked. The fields mean what the contract's `rule` says.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the contract documents every field")]
@@ -94,6 +99,8 @@ pub enum ClientTtl {
 pub struct KeyMarket<'a> {
     /// Its name. None: the key has no market.
     pub name: Option<&'a str>,
+    /// Its number, where a rule or the symbol table names it and not the key itself.
+    pub id: Option<MarketId>,
     /// The rule takes the market from a symbol, and the symbol is missing or not one that the symbol table knows.
     pub unknown_symbol: bool,
 }
@@ -132,6 +139,10 @@ pub struct RuleTable {
     by_prefix: FxHashMap<Box<[u8]>, Vec<Ending>>,
     prefix_bytes_max: usize,
     symbols: Symbols,
+    /// The markets that rules and symbols name, each once.
+    markets: Names,
+    /// Of each rule, the number of the market it names.
+    named: Vec<Option<MarketId>>,
     restricted: bool,
     near: bool,
     leased: bool,
@@ -150,32 +161,8 @@ struct Ending {
     length: usize,
 }
 
-/// The symbol table, for look-ups.
-#[derive(Debug, Default)]
-struct Symbols {
-    exact: FxHashMap<String, String>,
-    /// What exact ones begin with: most parts of keys are no symbols.
-    begins: ByteSet,
-    suffixes: Affixes,
-    prefixes: Affixes,
-}
-
-/// Texts that symbols end in, or begin with, and their markets. Looked up by length, since every write asks.
-#[derive(Debug, Default)]
-struct Affixes {
-    markets: FxHashMap<String, String>,
-    /// Their outermost bytes.
-    bytes: ByteSet,
-    /// Longest first, each once.
-    lengths: Vec<usize>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct ByteSet([u64; 4]);
-
 /// Limits of the contract.
 const RULES_MAX: usize = 10_000;
-const SYMBOLS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
@@ -183,6 +170,18 @@ const SUFFIX_BYTES_MAX: usize = 128;
 const LAST_BYTES: usize = 8;
 /// Old values and leases are kept under such names.
 const RESERVED_PREFIX: &str = "bw:";
+
+// === impl MarketSource ===
+
+impl MarketSource {
+    /// The market that is named for all keys, or for those whose symbol says nothing.
+    fn named(&self) -> Option<&str> {
+        match self {
+            Self::Fixed(market) | Self::Symbol { default: Some(market), .. } => Some(market),
+            Self::None | Self::KeyPart(_) | Self::Symbol { default: None, .. } => None,
+        }
+    }
+}
 
 // === impl Apply ===
 
@@ -219,7 +218,8 @@ impl RuleTable {
     pub fn build(rules: Vec<Rule>, symbols: Vec<SymbolRule>) -> anyhow::Result<Self> {
         ensure!(rules.len() <= RULES_MAX, "{} rules; at most {RULES_MAX} are allowed", rules.len());
         let mut names = HashSet::new();
-        let mut table = Self { symbols: Symbols::build(symbols)?, ..Self::default() };
+        let mut table = Self::default();
+        table.symbols = Symbols::build(symbols, &mut table.markets)?;
         for (index, rule) in rules.iter().enumerate() {
             check_rule(rule)?;
             ensure!(names.insert(rule.name.as_str()), "two rules are called {:?}", rule.name);
@@ -228,6 +228,8 @@ impl RuleTable {
             table.near |= rule.near_ms.is_some();
             table.leased |= rule.lease_ms.is_some();
             table.ahead |= rule.refresh_ahead_percent.is_some();
+            let named = rule.market.named().map(|market| table.markets.id(market)).transpose()?;
+            table.named.push(named);
             let id = RuleId(u16::try_from(index)?);
             let same = table.by_prefix.entry(rule.prefix.as_bytes().into()).or_default();
             for other in same.iter().filter_map(|ending| rules.get(ending.id.index())) {
@@ -298,32 +300,44 @@ impl RuleTable {
     }
 
     /// The market of a key under a rule.
-    pub fn market<'a>(&'a self, rule: &'a Rule, key: &'a str) -> KeyMarket<'a> {
+    pub fn market<'a>(&'a self, id: RuleId, key: &'a str) -> KeyMarket<'a> {
+        let (Some(rule), Some(named)) = (self.rules.get(id.index()), self.named.get(id.index())) else {
+            return KeyMarket::default();
+        };
         let parts = || {
             let inner = key.get(rule.prefix.len()..key.len() - rule.suffix.len()).unwrap_or_default();
             inner.split(':')
         };
-        let name = match &rule.market {
-            MarketSource::None => None,
-            MarketSource::Fixed(market) => Some(market.as_str()),
-            MarketSource::KeyPart(part) => parts().nth(*part).filter(|market| !market.is_empty()),
-            MarketSource::Symbol { part, default } => {
-                let known = match part {
-                    Some(part) => parts().nth(*part).and_then(|symbol| self.symbols.market(symbol)),
-                    None => parts().find_map(|symbol| self.symbols.market(symbol)),
-                };
-                return KeyMarket { name: known.or(default.as_deref()), unknown_symbol: known.is_none() };
+        let known = match &rule.market {
+            MarketSource::None => return KeyMarket::default(),
+            MarketSource::Fixed(_) => return self.named_market(*named, false),
+            MarketSource::KeyPart(part) => {
+                let name = parts().nth(*part).filter(|market| !market.is_empty());
+                return KeyMarket { name, ..KeyMarket::default() };
             }
+            MarketSource::Symbol { part: Some(part), .. } => {
+                parts().nth(*part).and_then(|symbol| self.symbols.market(symbol))
+            }
+            MarketSource::Symbol { part: None, .. } => parts().find_map(|symbol| self.symbols.market(symbol)),
         };
-        KeyMarket { name, unknown_symbol: false }
+        self.named_market(known.or(*named), known.is_none())
+    }
+
+    fn named_market(&self, id: Option<MarketId>, unknown_symbol: bool) -> KeyMarket<'_> {
+        KeyMarket { name: id.and_then(|id| self.markets.name(id)), id, unknown_symbol }
+    }
+
+    /// How many markets rules and symbols name; their numbers are the first so many.
+    pub fn markets_len(&self) -> usize {
+        self.markets.len()
     }
 
     /// The markets that rules name, fixed or by default, and which rules those are.
     pub fn markets_of_rules(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut markets = BTreeMap::<_, Vec<_>>::new();
         for rule in &self.rules {
-            if let MarketSource::Fixed(market) | MarketSource::Symbol { default: Some(market), .. } = &rule.market {
-                markets.entry(market.as_str()).or_default().push(rule.name.as_str());
+            if let Some(market) = rule.market.named() {
+                markets.entry(market).or_default().push(rule.name.as_str());
             }
         }
         markets
@@ -331,12 +345,7 @@ impl RuleTable {
 
     /// The markets that the symbol table names.
     pub fn markets_of_symbols(&self) -> BTreeSet<&str> {
-        let Symbols { exact, suffixes, prefixes, .. } = &self.symbols;
-        [exact, &suffixes.markets, &prefixes.markets]
-            .into_iter()
-            .flat_map(|of| of.values())
-            .map(String::as_str)
-            .collect()
+        self.symbols.markets().filter_map(|id| self.markets.name(id)).collect()
     }
 }
 
@@ -362,85 +371,6 @@ impl Ending {
     /// into the number does.
     fn may_end(&self, last: u64, rest: usize) -> bool {
         last & self.mask == self.last && rest >= self.length
-    }
-}
-
-// === impl Symbols ===
-
-impl Symbols {
-    fn build(lines: Vec<SymbolRule>) -> anyhow::Result<Self> {
-        ensure!(lines.len() <= SYMBOLS_MAX, "{} symbols; at most {SYMBOLS_MAX} are allowed", lines.len());
-        let mut seen = HashSet::new();
-        let mut symbols = Self::default();
-        for SymbolRule { match_by, text, market } in lines {
-            ensure!(
-                (1..=NAME_BYTES_MAX).contains(&text.len()),
-                "symbol {text:?} must have 1 to {NAME_BYTES_MAX} bytes"
-            );
-            ensure!(
-                (1..=NAME_BYTES_MAX).contains(&market.len()),
-                "market {market:?} of symbol {text:?} must have 1 to {NAME_BYTES_MAX} bytes"
-            );
-            ensure!(seen.insert((match_by, text.clone())), "symbol {text:?} stands twice in the symbol table");
-            match match_by {
-                SymbolMatch::Exact => {
-                    symbols.begins.insert(text.bytes().next());
-                    symbols.exact.insert(text, market);
-                }
-                SymbolMatch::Suffix => symbols.suffixes.add(text.bytes().last(), text, market),
-                SymbolMatch::Prefix => symbols.prefixes.add(text.bytes().next(), text, market),
-            }
-        }
-        Ok(symbols)
-    }
-
-    fn market(&self, symbol: &str) -> Option<&str> {
-        let suffix = |length| symbol.get(symbol.len() - length..);
-        let prefix = |length| symbol.get(..length);
-        let (first, last) = (*symbol.as_bytes().first()?, *symbol.as_bytes().last()?);
-        let exact = if self.begins.contains(first) { self.exact.get(symbol).map(String::as_str) } else { None };
-        exact
-            .or_else(|| self.suffixes.market(last, symbol, suffix))
-            .or_else(|| self.prefixes.market(first, symbol, prefix))
-    }
-}
-
-// === impl Affixes ===
-
-impl Affixes {
-    fn add(&mut self, byte: Option<u8>, text: String, market: String) {
-        self.bytes.insert(byte);
-        let length = text.len();
-        if let Err(at) = self.lengths.binary_search_by(|known| length.cmp(known)) {
-            self.lengths.insert(at, length);
-        }
-        self.markets.insert(text, market);
-    }
-
-    /// The market of the longest text that `cut` takes from the symbol; the symbol itself is longer, and `byte` is its
-    /// outermost one on that side.
-    fn market<'a>(&self, byte: u8, symbol: &'a str, cut: impl Fn(usize) -> Option<&'a str>) -> Option<&str> {
-        if !self.bytes.contains(byte) {
-            return None;
-        }
-        let shorter = self.lengths.iter().filter(|length| **length < symbol.len());
-        shorter.filter_map(|length| cut(*length)).find_map(|text| self.markets.get(text)).map(String::as_str)
-    }
-}
-
-// === impl ByteSet ===
-
-impl ByteSet {
-    fn insert(&mut self, byte: Option<u8>) {
-        if let Some(byte) = byte
-            && let Some(word) = self.0.get_mut(usize::from(byte / 64))
-        {
-            *word |= 1 << (byte % 64);
-        }
-    }
-
-    fn contains(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte / 64)).is_some_and(|word| word >> (byte % 64) & 1 == 1)
     }
 }
 

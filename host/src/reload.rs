@@ -17,11 +17,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
-use crate::policy::{Engine, Limits, Mount, PolicySet, Rejected, Stage, one_line, reach};
+use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
 use crate::rollout::content::digest;
 use crate::rollout::{Came, Content, FolderIs, Keep, Kept, KeptGeneration, Order, Rollout};
 
-pub use crate::rollout::content::settings_of;
+pub use crate::rollout::content::{SETTINGS_BYTES_MAX, Use, named, settings_of};
 pub use folder::{Fingerprint, Folder};
 
 /// Loads policies and watches their folder.
@@ -65,16 +65,15 @@ const NICENESS: i32 = 10;
 // === impl Reloader ===
 
 impl Reloader {
-    /// A reloader of the configured folder over the standard policies. `json`: what the standard namespaces do with
-    /// values that are not JSON, where the operator says nothing.
+    /// A reloader of a folder over the standard policies.
     ///
     /// # Errors
     /// This machine cannot run policies.
-    pub fn new(config: &Config, json: &str, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, folder: Folder, clock: Clock) -> anyhow::Result<Self> {
         let rollout = Rollout::new(config.rollout_history_max, config.rollout_history_bytes_max);
         Ok(Self {
-            engine: Engine::new(Limits::of(config))?,
-            folder: Folder::new(config.policy_folder.clone(), json, config.policy_component_bytes_max),
+            engine: Engine::new(config)?,
+            folder: folder.at_most(config.policy_component_bytes_max),
             poll: Duration::from_millis(config.policy_poll_ms.max(1)),
             clock,
             metrics: Arc::default(),

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 pub use content::{Content, Files};
 pub use gate::{Gate, Verdict};
-pub use history::{Board, Came, FolderIs, Generation, State};
+pub use history::{Board, Came, Earlier, FolderIs, Generation, State};
 pub use keep::{Keep, Kept, KeptGeneration};
 pub use published::Published;
 

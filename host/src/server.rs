@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use route::route;
 
@@ -24,7 +24,7 @@ use crate::session::Clients;
 use crate::tls;
 use crate::upstream::{Control, Route, ServerFacts, Target};
 use crate::users::Users;
-use crate::warm;
+use crate::warm::{self, Warming};
 use crate::worker::{Order, Setup, Worker};
 
 /// What the process is started with.
@@ -103,7 +103,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         _ = &mut stop => return Ok(()),
     };
     // Clients find a closed door until the server has answered, rather than one that opens and shuts.
-    let listeners = Listeners::bind(&config, door).await?;
+    let listeners = Listeners::bind(&config, door)?;
     let config = Arc::new(config);
     let sweeping = sweep(&config, &route, clock, &metrics, &current, reloader.folder().is_some())?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -121,22 +121,21 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
     let server = Server { route: setup.route.clone(), facts: Arc::clone(&setup.facts), system_clock };
     let renewed = setup.current.clone();
     let crew = Crew::start(setup)?;
-    let warm = warm(&config, &server, &crew, renewed);
-    status.warming(warm.is_some());
+    let (warming, ready) = warm(&config, &server, &crew, renewed, &status)?.unzip();
     status.listening(crew.clients.clone(), crew.workers.iter().map(Worker::orders).collect());
     let watching = reloader.watch(published)?;
     greeting(&listeners.places()?, out)?;
     let reason = tokio::select! {
         () = crew.accept(&listeners) => "the listener failed",
         () = crew.follow(server) => "the server is not followed",
-        () = warmed(warm, &status) => "nothing is warmed",
+        () = warmed(ready, &status) => "nothing is warmed",
         reason = &mut stop => reason,
     };
     status.draining();
     drop(listeners);
     drop((watching, watched, sweeping));
     tracing::info!(reason, "draining");
-    crew.drain(Duration::from_millis(config.shutdown_grace_ms)).await;
+    crew.drain(warming, Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())
 }
 
@@ -217,7 +216,11 @@ impl Crew {
         Ok(())
     }
 
-    async fn drain(self, grace: Duration) {
+    async fn drain(self, warming: Option<Warming>, grace: Duration) {
+        if let Some(warming) = warming {
+            // Before the workers end, who are asked once more which keys are busy.
+            warming.stop().await;
+        }
         for worker in &self.workers {
             worker.order(Order::Drain);
         }
@@ -253,35 +256,44 @@ fn sweep(
     Sweeping::start(retime::Start { route, clock, metrics, current, keys_per_second_max }).map(Some)
 }
 
-/// What reads values into the near cache before the sidecar is ready. None: nothing does.
+/// Begins to read values into the near cache, and what is told when the sidecar may say that it is ready. None: nothing
+/// is read.
 fn warm(
     config: &Config,
     server: &Server,
     crew: &Crew,
     current: watch::Receiver<Arc<PolicySet>>,
-) -> Option<warm::Start> {
-    let patterns = config.warm.clone()?;
+    status: &Status,
+) -> std::io::Result<Option<(Warming, oneshot::Receiver<()>)>> {
+    if config.warm.0.is_empty() {
+        return Ok(None);
+    }
     if matches!(server.route.target, Target::Embedded(_)) {
         tracing::warn!("the embedded store has no near cache in front of it, so that nothing is warmed");
-        return None;
+        return Ok(None);
     }
-    Some(warm::Start {
+    let start = warm::Start {
         route: server.route.clone(),
+        clock: crew.clock,
         db: server.facts.db,
-        patterns,
+        rules: config.warm.0.clone(),
         keys_max: config.warm_keys_max,
         keys_per_second_max: config.warm_keys_per_second_max,
         time_max: Duration::from_millis(config.warm_ms_max),
+        counts_file: config.warm_counts_file.clone(),
         orders: crew.workers.iter().map(Worker::orders).collect(),
         metrics: Arc::clone(&crew.metrics),
         current,
-    })
+    };
+    status.warming(true);
+    start.begin().map(Some)
 }
 
-/// Reads values, then says that clients may come. Never returns.
-async fn warmed(warm: Option<warm::Start>, status: &Status) {
-    if let Some(warm) = warm {
-        warm.run().await;
+/// Waits until the first values are there, then says that clients may come. Never returns.
+async fn warmed(ready: Option<oneshot::Receiver<()>>, status: &Status) {
+    if let Some(ready) = ready {
+        // It is closed, and nothing is ever sent on it.
+        drop(ready.await);
         status.warming(false);
     }
     std::future::pending().await

@@ -5,7 +5,7 @@ mod explain;
 mod pem;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -35,6 +35,17 @@ pub struct ClientFiles {
     pub authorities: Option<PathBuf>,
     /// What we show a server that asks.
     pub identity: Option<Identity>,
+    /// Which settings say so, for words about what is wrong.
+    pub settings: ClientSettings,
+}
+
+/// The settings of a way to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientSettings {
+    /// Those of the Redis server.
+    Upstream,
+    /// Those of a [[warm]] rule's URL.
+    Url,
 }
 
 /// How clients are let in.
@@ -101,8 +112,8 @@ impl Identity {
 impl ClientFiles {
     fn load(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let authorities = match &self.authorities {
-            Some(path) => pem::authorities(path).context("upstream_tls_ca_file")?,
-            None => pem::system_authorities()?,
+            Some(path) => pem::authorities(path).context(self.settings.authorities())?,
+            None => pem::system_authorities(self.settings.authorities())?,
         };
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(authorities);
@@ -114,6 +125,35 @@ impl ClientFiles {
             }
         };
         Ok(Arc::new(config))
+    }
+}
+
+// === impl ClientSettings ===
+
+impl ClientSettings {
+    fn authorities(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream_tls_ca_file",
+            Self::Url => "url_ca_file",
+        }
+    }
+
+    /// What to do about a name that the certificate is not for.
+    fn other_name(self) -> &'static str {
+        match self {
+            Self::Upstream => "set upstream_tls_server_name to one of its subject alternative names",
+            Self::Url => "name one of its subject alternative names in url",
+        }
+    }
+
+    /// What to do about a server that asks who we are.
+    fn identity(self) -> &'static str {
+        match self {
+            Self::Upstream => {
+                "if it asks for a certificate, name one with upstream_tls_certificate_file and upstream_tls_key_file"
+            }
+            Self::Url => "it must not ask for a certificate, since there is none for url",
+        }
     }
 }
 
@@ -144,7 +184,7 @@ impl Client {
     /// # Errors
     /// One of them is not what it should be; the message names it and the setting.
     pub fn new(files: ClientFiles, name: &str) -> anyhow::Result<Self> {
-        let name = server_name(name)?;
+        let name = server_name(name, files.settings)?;
         let current = Arc::new(Mutex::new(files.load()?));
         Ok(Self(Arc::new(ClientParts { files, name, current })))
     }
@@ -155,7 +195,8 @@ impl Client {
     /// No certificate can be for it.
     pub fn named(&self, name: &str) -> anyhow::Result<Self> {
         let (files, current) = (self.0.files.clone(), Arc::clone(&self.0.current));
-        Ok(Self(Arc::new(ClientParts { files, name: server_name(name)?, current })))
+        let name = server_name(name, files.settings)?;
+        Ok(Self(Arc::new(ClientParts { files, name, current })))
     }
 
     /// The files.
@@ -197,10 +238,10 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn server_name(name: &str) -> anyhow::Result<ServerName<'static>> {
+fn server_name(name: &str, settings: ClientSettings) -> anyhow::Result<ServerName<'static>> {
     match ServerName::try_from(name.to_owned()) {
         Ok(server) => Ok(server),
-        Err(_) => bail!("{name:?} is not a name that a certificate can be for; set upstream_tls_server_name"),
+        Err(_) => bail!("{name:?} is not a name that a certificate can be for; {}", settings.other_name()),
     }
 }
 
@@ -298,6 +339,19 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tls).poll_shutdown(cx)
     }
+}
+
+/// How registries are reached: over TLS, by the authorities in a file or else the system's.
+///
+/// # Errors
+/// The file is not what it should be, or the system has no authorities.
+pub fn registry_config(authorities: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+    let authorities = match authorities {
+        Some(path) => pem::authorities(path).context("policy_registry_ca_file")?,
+        None => pem::system_authorities("policy_registry_ca_file")?,
+    };
+    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(authorities).with_no_client_auth()))
 }
 
 /// The cryptography, named here so that no other crate's choice can change it.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use bellwether::clock::Clock;
 use bellwether::command::{Command, Kind, SetForm, Table};
-use bellwether::config::{Config, Source, Texts};
+use bellwether::config::{Config, Texts};
 use bellwether::proxy::lifetime::Lifetime;
 use bellwether::proxy::set::{ClientExpiry, Set};
 use bellwether::proxy::{Plan, Policies, What};
-use bellwether::reload::Reloader;
+use bellwether::reload::{Folder, Reloader};
 use bellwether::resp::reply::{self, Splitter};
 use bellwether::resp::request::{Limits, Scanned, Scanner};
 use bellwether::resp::write;
@@ -218,13 +218,11 @@ fn sent(plan: &Plan<'_>, command: &Command<'_>) -> Vec<Vec<Vec<u8>>> {
 
 /// The policies of the folder beside this file.
 fn policies() -> Policies {
-    let mut texts = Texts::defaults();
     // The fuzz targets are a crate of their own beside the folder; the ordinary tests are the host's.
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = ["policies", "../tests/fuzz/policies"].into_iter().map(|folder| top.join(folder));
     let folder = folders.find(|folder| folder.join("namespaces.toml").is_file()).unwrap();
-    texts.set("policy_folder", folder.to_str().unwrap().to_owned(), Source::Flag).unwrap();
-    let config = Config::from_texts(&texts).unwrap();
-    let mut reloader = Reloader::new(&config, "any", Clock::new(|| NOW, 0)).unwrap();
+    let config = Config::from_texts(&Texts::defaults()).unwrap();
+    let mut reloader = Reloader::new(&config, Folder::new(Some(folder), "any"), Clock::new(|| NOW, 0)).unwrap();
     Policies::new(reloader.first().unwrap(), reloader.metrics(), 0, &config)
 }

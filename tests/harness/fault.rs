@@ -18,6 +18,8 @@ pub enum Fault {
     Reset(usize),
     /// Others come first.
     Garbage(&'static [u8]),
+    /// Others come behind them, in the same breath.
+    GarbageBehind(&'static [u8]),
     /// They come late.
     Delay(Duration),
     /// They come one at a time.
@@ -153,6 +155,10 @@ impl Shared {
                 *spoilt = true;
                 self.strike();
                 drop(client.write_all(garbage));
+            }
+            Fault::GarbageBehind(garbage) => {
+                self.strike();
+                return client.write_all(&[bytes, garbage].concat()).is_ok();
             }
             Fault::Delay(time) => {
                 self.strike();

@@ -109,5 +109,7 @@ pub fn run_with(variables: &[(&str, &str)], args: &[&str], folder: &Path) -> Out
 fn bellwether() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.env_remove("REDIS_HOST").env_remove("REDIS_PORT").env_remove("REDIS_DB").env_remove("REDIS_PASSWORD");
+    // All tests share it: the standard policies are compiled once.
+    command.env("BELLWETHER_COMPILED_FOLDER", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
     command
 }

@@ -50,7 +50,8 @@ def free_port() -> int:
 def environment(**variables: str) -> dict[str, str]:
     """The outer environment without what the sidecar or an example would read, and with what is given."""
     outer = {name: text for name, text in os.environ.items() if not name.startswith(("REDIS_", "BELLWETHER_"))}
-    return outer | variables
+    # All tests share it: the standard policies are compiled once.
+    return outer | {"BELLWETHER_COMPILED_FOLDER": str(ROOT / "target/tmp/compiled")} | variables
 
 
 def clock_at(moment: datetime) -> str:

@@ -65,8 +65,6 @@ class Allowed:
     suite: str
     test: str
     reason: str
-    # It does not differ each time: what it sees depends on which of two connections is quicker.
-    sometimes: bool = False
 
     def covers(self, suite: str, test: str) -> bool:
         """Whether the row is about this test."""
@@ -195,7 +193,7 @@ def compare(name: str, direct: Outcomes, sidecar: Outcomes, allowed: list[Allowe
         print(f"  {unit}: {count} tests absent through the sidecar, behind the one that ended it; NOT ALLOWED")
     # A row for several suites may be needed by one of them only; a row that no test of this one has is not its own.
     for row in rows:
-        if whole and row not in used and row.suite == name and not row.sometimes:
+        if whole and row not in used and row.suite == name:
             unexplained += 1
             print(f"  allowed.toml has a row for {row.test!r}, which does not differ: take it out")
     same = len({**direct, **sidecar}) - len(different)

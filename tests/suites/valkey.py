@@ -38,7 +38,7 @@ def fetch(work: Path) -> None:
         "Dir::Cache": apt / "cache", "APT::Sandbox::User": "", "Acquire::Languages": "none",
     }
     words = ["apt-get", "--quiet", "--quiet"] + [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    for arguments in (["update"], ["source", "--download-only", "valkey"], ["download", *PACKAGES.split()]):
+    for arguments in (["update"], ["source", "--download-only", "--tar-only", "valkey"], ["download", *PACKAGES.split()]):
         subprocess.run([*words, *arguments], cwd=apt, check=True)
     archive = next(apt.glob(f"valkey_{VERSION}*.orig.tar.xz"))
     if hashlib.sha256(archive.read_bytes()).hexdigest() != SOURCE_SHA256:

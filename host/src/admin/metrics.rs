@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -13,8 +14,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Status;
 use crate::command::Kind;
-use crate::metrics::{CALL_NS, Retimed, RuleCounters};
-use crate::namespace::MarketSource;
+use crate::metrics::{CALL_NS, Retimed, RuleCounters, WarmAsked};
+use crate::namespace::{MarketSource, Rule};
+use crate::policy::PolicySet;
 use crate::policy::reach::days_left;
 
 /// The content type of [`text`].
@@ -33,6 +35,7 @@ struct Snapshot {
     decisions: Vec<(String, &'static str, u64)>,
     near: Vec<(String, &'static str, u64)>,
     warm: Vec<(String, &'static str, u64)>,
+    warm_asked: Vec<(&'static str, u64)>,
     leased: Vec<(String, &'static str, u64)>,
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
@@ -59,21 +62,18 @@ impl Snapshot {
         let set = Arc::clone(&status.current.borrow());
         let generation = set.generation;
         let now = status.clock.now();
-        let by_symbol = set.rules.rules().iter().filter(|rule| matches!(rule.market, MarketSource::Symbol { .. }));
-        let by_symbol: HashSet<_> = by_symbol.map(|rule| rule.name.as_str()).collect();
+        let by_symbol = names(&set, |rule| matches!(rule.market, MarketSource::Symbol { .. }));
         let refused = status.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Every rule in force has its counters from the start, whether or not a worker has taken it up.
         metrics.of_rules(&set.rules);
         let rules = metrics.rules();
         let unknown = rules.iter().filter(|(rule, _)| by_symbol.contains(rule.as_str()));
         let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();
-        let near = set.rules.rules().iter().filter(|rule| rule.near_ms.is_some());
-        let near: HashSet<_> = near.map(|rule| rule.name.as_str()).collect();
+        let near = names(&set, |rule| rule.near_ms.is_some());
         let is_near = |rule: &&(String, Arc<RuleCounters>)| near.contains(rule.0.as_str());
         let warm = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.warmed(rule)).collect();
         let near = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.near_reads(rule)).collect();
-        let leased = set.rules.rules().iter().filter(|rule| rule.lease_ms.is_some());
-        let leased: HashSet<_> = leased.map(|rule| rule.name.as_str()).collect();
+        let leased = names(&set, |rule| rule.lease_ms.is_some());
         let leased = rules.iter().filter(|(rule, _)| leased.contains(rule.as_str())).flat_map(|(rule, counters)| {
             counters.leased().map(|(result, count)| (rule.clone(), result.label(), count))
         });
@@ -84,6 +84,7 @@ impl Snapshot {
             let all: Vec<_> = counters.all().collect();
             all.into_iter().map(move |(outcome, count)| (rule.clone(), outcome.label(), count))
         });
+        let running = i64::from(metrics.warm_running.load(Ordering::Relaxed) > 0);
         let (counts, sum_ns) = metrics.calls.read();
         let last_good = i64::from(status.rollout.board().last_good.is_some());
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
@@ -92,9 +93,12 @@ impl Snapshot {
                 ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
                 ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
                 ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+                ("components_compiled", "Components that were compiled", set.compiled().now()),
+                ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
                 ("generations", "Policy sets put in force", metrics.generations.get()),
                 ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
                 ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
+                ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
             ],
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
@@ -105,6 +109,7 @@ impl Snapshot {
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("bypass", "1 while policies are out of the path", i64::from(set.is_bypass)),
                 ("last_good_served", "1 while an earlier generation serves, the folder being broken", last_good),
+                ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
             upstream: status.target.to_string(),
@@ -112,6 +117,7 @@ impl Snapshot {
             decisions: decisions.collect(),
             near,
             warm,
+            warm_asked: WarmAsked::ALL.iter().zip(&metrics.warm_asked).map(|(of, n)| (of.label(), n.get())).collect(),
             leased,
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
@@ -120,6 +126,11 @@ impl Snapshot {
             call_seconds: sum_ns as f64 / 1e9,
         }
     }
+}
+
+/// The rules of which something holds.
+fn names(set: &PolicySet, holds: fn(&Rule) -> bool) -> HashSet<&str> {
+    set.rules.rules().iter().filter(|rule| holds(rule)).map(|rule| rule.name.as_str()).collect()
 }
 
 impl Collector for Snapshot {
@@ -155,6 +166,11 @@ impl Collector for Snapshot {
         let mut family = encoder.encode_descriptor("warm_keys", help, None, MetricType::Counter)?;
         for (rule, result, count) in &self.warm {
             ConstCounter::new(*count).encode(family.encode_family(&[("rule", rule.as_str()), ("result", *result)])?)?;
+        }
+        let help = "Keys that the application was to be asked for before clients do, by what became of them";
+        let mut family = encoder.encode_descriptor("warm_asked", help, None, MetricType::Counter)?;
+        for (result, count) in &self.warm_asked {
+            ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
         }
         let help = "Reads of keys that were not there, by rule with leases and what the client was given";
         let mut family = encoder.encode_descriptor("leased_reads", help, None, MetricType::Counter)?;

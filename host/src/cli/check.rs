@@ -7,9 +7,9 @@ use std::sync::Arc;
 use clap::Arg;
 
 use super::{Call, Verb, format};
-use crate::policy::contract::VERSION;
+use crate::policy::contract::{VERSION, hosts};
 use crate::policy::reach::{Reach, date, days_left};
-use crate::policy::{Origin, Policy, PolicySet};
+use crate::policy::{Facts, Origin, Policy, PolicySet};
 
 pub(super) const VERB: Verb = Verb {
     name: "check",
@@ -94,6 +94,22 @@ fn show_markets(markets: &[Reach], now: i64, out: &mut dyn Write) -> std::io::Re
     Ok(())
 }
 
+/// What a component imports, apart what has nothing behind it.
+pub(super) fn show_imports(facts: &Facts, out: &mut dyn Write) -> std::io::Result<()> {
+    let (inert, imports): (Vec<_>, Vec<_>) =
+        facts.imports.iter().map(String::as_str).partition(|name| facts.inert.iter().any(|inert| inert == name));
+    let or_nothing = |list: Vec<&str>| if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+    writeln!(out, "  imports    {}", or_nothing(imports))?;
+    if inert.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  inert      {}", inert.join(", "))?;
+    writeln!(
+        out,
+        "             (no files, no network, no environment, a clock that stands still, fixed random numbers)"
+    )
+}
+
 /// All that is known of a policy that loads.
 pub(super) fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> {
     let facts = &policy.facts;
@@ -112,16 +128,20 @@ pub(super) fn show(policy: &Policy, out: &mut dyn Write) -> std::io::Result<()> 
     writeln!(out, "  from       {origin}, {} bytes", facts.bytes)?;
     writeln!(out, "  digest     sha256:{}", facts.digest)?;
     writeln!(out, "  exports    {}", or_none(&facts.exports))?;
-    writeln!(out, "  imports    {}", or_none(&facts.imports))?;
+    show_imports(facts, out)?;
     writeln!(out, "  contract   bellwether:policy@{VERSION}, which bellwether {} speaks", env!("CARGO_PKG_VERSION"))?;
+    if let Some(hosts) = hosts(VERSION) {
+        writeln!(out, "  hosts      {hosts}")?;
+    }
     writeln!(out, "  memory     {} bytes from the start", facts.needs.memory_bytes)?;
     writeln!(out, "  decides by {}", description.reads)?;
     writeln!(out, "  settings   {}", policy.settings)?;
     writeln!(out, "  self-test  {passed}")?;
     writeln!(
         out,
-        "  loaded in  {} ms, {} of them compiling\n",
+        "  loaded in  {} ms, {} of them {}\n",
         policy.load_time.as_millis(),
-        facts.compile_time.as_millis()
+        facts.compile_time.as_millis(),
+        if facts.code_found { "taking up what was compiled before" } else { "compiling" }
     )
 }

@@ -25,8 +25,9 @@ use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::clock::Clock;
-use crate::config::{Config, LogFormat, SETTINGS, Setting, Source, Texts};
-use crate::reload::Reloader;
+use crate::config::{Config, LogFormat, PolicyFolder, SETTINGS, Setting, Source, Texts};
+use crate::oci::Registries;
+use crate::reload::{Folder, Reloader};
 
 /// What the program is started with.
 pub struct Start {
@@ -57,6 +58,8 @@ struct Call<'a> {
     system_clock: fn() -> i64,
     /// Whether the environment asks for no colours: <https://no-color.org>.
     no_color: bool,
+    /// Where docker keeps the passwords of registries, if it does.
+    docker_file: Option<PathBuf>,
 }
 
 /// A verb: its name, its own arguments, and what it does.
@@ -98,7 +101,17 @@ impl Call<'_> {
     /// things out is told.
     fn reloader(&self) -> anyhow::Result<Reloader> {
         let json = if self.verb == "dev" { "refuse" } else { "warn" };
-        Reloader::new(&self.config, json, self.clock)
+        let folder = match &self.config.policy_folder {
+            None => Folder::new(None, json),
+            Some(PolicyFolder::Folder(path)) => Folder::new(Some(path.clone()), json),
+            Some(PolicyFolder::Artifact(reference)) => Folder::pinned(self.registries().folder_of(reference)?, json),
+        };
+        Reloader::new(&self.config, folder, self.clock)
+    }
+
+    /// The way to registries.
+    fn registries(&self) -> Registries {
+        Registries::of(&self.config, self.docker_file.clone())
     }
 
     /// `--at`, or now.
@@ -120,13 +133,23 @@ pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let verb = VERBS.iter().find(|verb| verb.name == name).context("there is no such verb")?;
     let is_set = |name| start.variables.get(name).is_some_and(|value| !value.is_empty());
     let no_color = is_set("NO_COLOR") || start.variables.get("TERM").is_some_and(|term| term == "dumb");
+    let docker_file = docker_file(&start.variables);
     // Where a verb has verbs of its own, the flags are theirs.
     let flags = matches.subcommand().map_or(matches, |(_, own)| own);
     let texts = texts(verb.name, flags, start.variables)?;
     let config = Config::from_texts(&texts)?;
     let clock = Clock::new(start.system_clock, config.clock_offset.ms);
-    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock: start.system_clock, no_color };
+    let system_clock = start.system_clock;
+    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock, no_color, docker_file };
     (verb.run)(call, out).map_err(Failure::Failed)
+}
+
+/// Where docker keeps the passwords of registries, as the manual of its command line says under "Environment
+/// variables" (DOCKER_CONFIG).
+fn docker_file(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = |name: &str| variables.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")));
+    folder.map(|folder| folder.join("config.json"))
 }
 
 /// A reader that has seen enough of the output, as `head` has, is no failure.
@@ -143,6 +166,9 @@ fn unless_unread(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
 /// The texts of all settings: flags over environment over file over what the verb sets over defaults.
 fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, String>) -> anyhow::Result<Texts> {
     let mut texts = Texts::defaults();
+    if let Some(folder) = compiled_folder(&variables) {
+        texts.set("compiled_folder", folder, Source::Default)?;
+    }
     if verb == "dev" {
         for (name, value) in DEV {
             texts.set(name, value.to_owned(), Source::Verb("dev"))?;
@@ -161,6 +187,14 @@ fn texts(verb: &'static str, matches: &ArgMatches, variables: BTreeMap<String, S
         }
     }
     Ok(texts)
+}
+
+/// Where compiled code is kept unless somebody says otherwise: in the user's cache folder, as
+/// <https://specifications.freedesktop.org/basedir-spec/> says where that is.
+fn compiled_folder(variables: &BTreeMap<String, String>) -> Option<String> {
+    let absolute = |name| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    caches.join("bellwether/compiled").into_os_string().into_string().ok()
 }
 
 fn command() -> Command {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Verb, fetch, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::rollout::content::is_named;
+use crate::rollout::content::named;
 use crate::rollout::{Files, tar};
 
 pub(super) const VERB: Verb = Verb { name: "rollout", command, run: |call, out| unless_unread(run(&call, out)) };
@@ -82,7 +82,7 @@ fn is_admin(setting: &Setting) -> bool {
 
 fn run(call: &Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether rollout --help`")?;
-    let call = Call { matches, texts: call.texts.clone(), config: call.config.clone(), ..*call };
+    let call = Call { matches, texts: call.texts.clone(), config: call.config.clone(), docker_file: None, ..*call };
     match name {
         "status" => show::status(&call, out),
         "history" => show::history(&call, out),
@@ -177,7 +177,7 @@ fn upload(matches: &ArgMatches) -> anyhow::Result<(String, Vec<u8>)> {
     let mut files = Files::new();
     let is_folder = std::fs::metadata(path).with_context(cannot)?.is_dir();
     let mut add = |path: &Path| -> anyhow::Result<()> {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_named(name)) else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| named(name).is_some()) else {
             return Ok(());
         };
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;

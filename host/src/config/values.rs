@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
+use super::Reference;
+
 /// A setting's type.
 pub trait Value: Sized {
     /// What it takes, for errors and help.
@@ -48,6 +50,15 @@ pub enum Upstream {
         /// The password; none: no authentication.
         password: Option<Secret>,
     },
+}
+
+/// Where the policies are that are not part of the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyFolder {
+    /// In a folder, which is watched.
+    Folder(PathBuf),
+    /// In a registry, under a digest: what they are never changes.
+    Artifact(Reference),
 }
 
 /// Where a server listens.
@@ -138,7 +149,7 @@ pub enum KeyChoice {
 // === impl Secret ===
 
 impl Secret {
-    pub(super) fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         Self(text)
     }
 
@@ -215,6 +226,31 @@ impl Value for Option<Secret> {
 
     fn read(text: &str) -> anyhow::Result<Self> {
         Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
+    }
+}
+
+impl Value for PathBuf {
+    const TAKES: &'static str = "a path";
+
+    fn read(text: &str) -> anyhow::Result<Self> {
+        ensure!(!text.is_empty(), "it is empty");
+        Ok(text.into())
+    }
+}
+
+impl Value for Option<PolicyFolder> {
+    const TAKES: &'static str = "a path, or oci://HOST[:PORT]/REPOSITORY[:TAG]@sha256:DIGEST";
+
+    fn read(text: &str) -> anyhow::Result<Self> {
+        if text.is_empty() || !Reference::is_meant(text) {
+            return Ok((!text.is_empty()).then(|| PolicyFolder::Folder(text.into())));
+        }
+        let reference = Reference::read(text)?;
+        ensure!(
+            reference.digest.is_some(),
+            "it has no digest, and a tag may come to name something else; `bellwether policy pull` prints the digest"
+        );
+        Ok(Some(PolicyFolder::Artifact(reference)))
     }
 }
 

@@ -51,7 +51,7 @@ fn keys_and_their_rules() {
     let check = |key: &str, expect: &str, market: Option<&str>| {
         let found = table.find(key.as_bytes());
         assert_eq!(found.map_or("", |(_, rule)| &rule.name), expect, "{key}");
-        assert_eq!(found.and_then(|(_, rule)| table.market(rule, key).name), market, "{key}");
+        assert_eq!(found.and_then(|(id, _)| table.market(id, key).name), market, "{key}");
     };
     check("a:x", "a", Some("XNSE"));
     check("a:", "a", Some("XNSE"));
@@ -82,7 +82,7 @@ fn keys_and_their_rules() {
 fn symbols_that_are_not_known() {
     let table = table();
     let check = |key: &str, unknown_symbol: bool| {
-        let market = table.find(key.as_bytes()).map(|(_, rule)| table.market(rule, key));
+        let market = table.find(key.as_bytes()).map(|(id, _)| table.market(id, key));
         assert_eq!(market.map(|market| market.unknown_symbol), Some(unknown_symbol), "{key}");
     };
     check("a:quote:7203.T", false);

@@ -8,6 +8,8 @@ pub(super) mod ttl {
         path: "../wit",
         world: "ttl-policy",
         imports: { default: trappable },
+        // A request is handed over as it lies there: nothing of it is copied but into the guest.
+        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 

@@ -6,6 +6,8 @@ use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
 pub(super) const TABLES_MAX: u32 = 32;
 pub(super) const MEMORIES_MAX: u32 = 8;
+/// Core instances of one component: Python's tools make one of each library, 33 for a policy.
+const INSTANCES_MAX: usize = 128;
 
 /// The limits of one store.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl Bounds {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_bytes_max)
             .table_elements(TABLE_ELEMENTS_MAX)
-            .instances(32)
+            .instances(INSTANCES_MAX)
             .tables(TABLES_MAX as usize)
             .memories(MEMORIES_MAX as usize)
             .build();

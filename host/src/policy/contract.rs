@@ -5,7 +5,8 @@ use anyhow::{Context, bail};
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Function, Handle, Interface, Resolve, SourceMap, Type, TypeDefKind, WorldItem, WorldKey};
 
-use super::engine::{Role, is_offered};
+use super::engine::{ELSEWHERE, Role, is_offered};
+use super::wasi::is_inert;
 
 /// What a component exports and imports, and what of it is not as the contract says.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Item {
     pub name: String,
     /// For an import: whether this host offers it.
     pub offered: bool,
+    /// For an import: whether it is WASI with nothing behind it.
+    pub inert: bool,
 }
 
 /// One thing that is not as the contract says.
@@ -57,6 +60,8 @@ pub const WIT: [(&str, &str); 7] = [
 
 /// The contract that this host speaks.
 pub const VERSION: &str = "0.1.0";
+/// Every contract that was released, and the first host that served it. All of them are served still.
+pub const RELEASED: [(&str, &str); 1] = [("0.1.0", "0.1.0")];
 const PACKAGE: &str = "bellwether:policy/";
 /// How deep types are compared and shown: the contract's own are half as deep.
 const DEPTH_MAX: usize = 16;
@@ -104,13 +109,19 @@ pub fn review(component: &[u8]) -> anyhow::Result<Review> {
         let name = found.name_world_key(key);
         if is_offered(&name) {
             pair.compare(&name, item, false, &mut faults);
-        } else {
-            faults.push(Fault::of(name, "imports what this host does not offer; build for wasm32-unknown-unknown"));
+        } else if !is_inert(&name) {
+            faults.push(Fault::of(name, &format!("imports what this host does not offer; {ELSEWHERE}")));
         }
     }
-    let item = |name: String| Item { offered: is_offered(&name), name };
+    let item = |name: String| Item { inert: is_inert(&name), offered: is_offered(&name) || is_inert(&name), name };
     let (exports, imports) = (exports.into_iter().map(item).collect(), imports.into_iter().map(item).collect());
     Ok(Review { exports, imports, version, faults })
+}
+
+/// Which hosts serve components of a contract, in words. None: no such contract was released.
+pub fn hosts(version: &str) -> Option<String> {
+    let (_, first) = RELEASED.iter().find(|(released, _)| *released == version)?;
+    Some(format!("bellwether {first} and later"))
 }
 
 /// The contract as types: what every component is compared with.

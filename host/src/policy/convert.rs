@@ -9,7 +9,7 @@ use super::bindings::namespaces::exports::bellwether::policy::namespaces as rule
 use super::bindings::ttl::bellwether::policy::market_hours as imported;
 use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::exports::bellwether::policy::ttl;
-use super::log::clean;
+use super::log::{clean, cleaned};
 use super::{
     DataVersion, Decision, Description, Expiry, Inputs, Market, MarketError, MarketSession, Phase, Span, SpecialDay,
     Transition,
@@ -50,7 +50,7 @@ pub(super) fn decision(decision: ttl::Decision) -> anyhow::Result<Decision> {
         expiry,
         spread_ms: millis("spread-ms", decision.spread_ms)?,
         valid_until: decision.valid_until.map(|at| instant("valid-until", at)).transpose()?,
-        reason: clean(&decision.reason, REASON_BYTES_MAX),
+        reason: cleaned(decision.reason, REASON_BYTES_MAX),
     })
 }
 

@@ -92,8 +92,9 @@ pub struct Decider {
     warm: Vec<Warm>,
     market: SharedInstance,
     market_health: Health,
-    /// Remembered sessions, by the market's place.
+    /// Remembered sessions, by the market's place: those that rules and symbols name by their numbers, then the others.
     sessions: Vec<Option<Result<MarketSession, MarketError>>>,
+    /// The places of the others, which keys name.
     places: FxHashMap<Box<str>, u32>,
     memo: FxHashMap<MemoKey, Remembered>,
     /// Ends of calendars that sessions told, until someone takes them.
@@ -114,6 +115,16 @@ pub struct Horizon {
 struct Warm {
     instance: Option<Instance>,
     health: Health,
+    /// It may ask the market-hours policy at any time.
+    asks_markets: bool,
+}
+
+/// What became of one question.
+struct Outcome {
+    market: Option<Result<MarketSession, MarketError>>,
+    /// None: the session was remembered, or there is no market.
+    market_cost: Option<Cost>,
+    decision: anyhow::Result<(Decision, Cost)>,
 }
 
 /// What a remembered decision depends on. Inputs that the policy did not declare are blank.
@@ -147,12 +158,14 @@ const LEARNED_MAX: usize = 64;
 impl Decider {
     /// A worker's policies of a generation. Instances are made when they are first asked.
     pub fn new(set: Arc<PolicySet>) -> Self {
+        let asks = |policy: &Policy| policy.facts.imports.iter().any(|import| import.contains("/market-hours@"));
+        let warm = |policy: &Arc<Policy>| Warm { asks_markets: asks(policy), ..Warm::default() };
         Self {
-            warm: set.policies.iter().map(|_| Warm::default()).collect(),
+            warm: set.policies.iter().map(warm).collect(),
+            sessions: vec![None; set.rules.markets_len()],
             set: Rc::new(set),
             market: Rc::new(RefCell::new(None)),
             market_health: Health::default(),
-            sessions: Vec::new(),
             places: FxHashMap::default(),
             memo: FxHashMap::default(),
             learned: Vec::new(),
@@ -171,23 +184,23 @@ impl Decider {
         };
         let set = Rc::clone(&self.set);
         let Some(policy) = set.policies.get(index) else { return Answer::NoPolicy };
-        let market = key_market(&set, question);
+        let market = set.rules.market(question.rule, question.key);
         let unknown_symbol = market.unknown_symbol;
-        let place = self.place(market.name);
+        let place = self.place(&market);
         let key = memo_key(policy.description.reads, question, place);
         if let Some(known) = self.memo.get(&key)
             && (known.since..known.until).contains(&question.now)
         {
             return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None, unknown_symbol };
         }
-        let asked = self.ask_policy(policy, index, question, market, place);
-        match asked.decision {
+        let Outcome { market, decision, .. } = self.ask_policy(policy, index, question, market, place, &mut Vec::new());
+        match decision {
             Err(error) => {
                 self.failed(index, policy, question, &error);
                 Answer::Failed { unknown_symbol }
             }
             Ok((decision, cost)) => {
-                let until = valid_until(&decision, asked.market.as_ref().map(|(_, session)| session), question.now);
+                let until = valid_until(&decision, market.as_ref(), question.now);
                 if self.memo.len() >= self.set.engine.limits.memo_entries_max {
                     // Rare, and cheaper than keeping an order on every use.
                     self.memo.clear();
@@ -203,9 +216,19 @@ impl Decider {
     pub fn ask(&mut self, question: &Question<'_>) -> Option<Asked> {
         let index = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten()?;
         let set = Rc::clone(&self.set);
-        let market = key_market(&set, question);
-        let place = self.place(market.name);
-        Some(self.ask_policy(set.policies.get(index)?, index, question, market, place))
+        let market = set.rules.market(question.rule, question.key);
+        let place = self.place(&market);
+        let policy = set.policies.get(index)?;
+        let mut lines = Vec::new();
+        let outcome = self.ask_policy(policy, index, question, market, place, &mut lines);
+        Some(Asked {
+            policy: policy.name.clone(),
+            market: market.name.map(str::to_owned).zip(outcome.market),
+            unknown_symbol: market.unknown_symbol,
+            market_cost: outcome.market_cost,
+            decision: outcome.decision,
+            lines,
+        })
     }
 
     /// Ends of calendars that were learned since this was last asked, from sessions of keys' markets.
@@ -256,14 +279,17 @@ impl Decider {
     }
 
     /// The place of a key's market. None: it has none, or no more can be remembered.
-    fn place(&mut self, name: Option<&str>) -> Option<u32> {
-        let name = name?;
+    fn place(&mut self, market: &KeyMarket<'_>) -> Option<u32> {
+        let name = market.name?;
+        if let Some(id) = market.id {
+            return u32::try_from(id.index()).ok();
+        }
         if let Some(place) = self.places.get(name) {
             return Some(*place);
         }
-        if self.sessions.len() >= MARKETS_MAX {
+        if self.places.len() >= MARKETS_MAX {
             self.places.clear();
-            self.sessions.clear();
+            self.sessions.truncate(self.set.rules.markets_len());
             self.memo.clear();
         }
         let place = u32::try_from(self.sessions.len()).ok()?;
@@ -279,42 +305,34 @@ impl Decider {
         question: &Question<'_>,
         market: KeyMarket<'_>,
         place: Option<u32>,
-    ) -> Asked {
+        lines: &mut Vec<Line>,
+    ) -> Outcome {
         let set = Rc::clone(&self.set);
-        let rule = set.rules.rules().get(question.rule.index());
-        let name = market.name.unwrap_or_default();
-        let mut asked = Asked {
-            policy: policy.name.clone(),
-            market: None,
-            unknown_symbol: market.unknown_symbol,
-            market_cost: None,
-            decision: Err(anyhow::anyhow!("not asked")),
-            lines: Vec::new(),
-        };
-        if let Some(place) = place {
-            match self.remembered_session(name, place, question.now) {
-                Ok((session, cost)) => (asked.market, asked.market_cost) = (Some((name.to_owned(), session)), cost),
-                Err(error) => {
-                    asked.decision = Err(error.context(format!("no session of market {name:?}")));
-                    return asked;
-                }
+        let session = market.name.zip(place).map(|(name, place)| self.remembered_session(name, place, question.now));
+        let (session, market_cost) = match session {
+            None => (None, None),
+            Some(Ok((session, cost))) => (Some(session), cost),
+            Some(Err(error)) => {
+                let name = market.name.unwrap_or_default();
+                let decision = Err(error.context(format!("no session of market {name:?}")));
+                return Outcome { market: None, market_cost: None, decision };
             }
-        }
-        let Some(rule) = rule else { return asked };
+        };
+        let rule = set.rules.rules().get(question.rule.index());
         let reads = policy.description.reads;
         let request = Request {
-            rule: &rule.name,
-            namespace: &rule.prefix,
+            rule: rule.map_or("", |rule| &rule.name),
+            namespace: rule.map_or("", |rule| &rule.prefix),
             key: if reads.key { question.key } else { "" },
             command: if reads.command { question.command } else { Data::Other },
             value_bytes: if reads.value_bytes { question.value_bytes } else { 0 },
             client_ttl: if reads.client_ttl { question.client_ttl } else { None },
             now: question.now,
-            market_name: asked.market.as_ref().map(|(name, _)| name.as_str()),
-            market: asked.market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
+            market_name: market.name.filter(|_| session.is_some()),
+            market: session.as_ref().map(|session| session.as_ref().map_err(|error| *error)),
         };
-        asked.decision = self.call(policy, index, &request, &mut asked.lines);
-        asked
+        let decision = self.call(policy, index, &request, lines);
+        Outcome { market: session, market_cost, decision }
     }
 
     /// Asks a warm instance, or a fresh one where there is none.
@@ -325,8 +343,8 @@ impl Decider {
         request: &Request<'_>,
         lines: &mut Vec<Line>,
     ) -> anyhow::Result<(Decision, Cost)> {
-        // A ttl policy may ask about other markets at any time, so the instance that knows them is there first.
-        if policy.facts.imports.iter().any(|import| import.contains("/market-hours@")) {
+        // The instance that knows the other markets is there first.
+        if self.warm.get(index).is_some_and(|warm| warm.asks_markets) {
             self.with_market(request.now, |_| Ok(()))?;
         }
         let market = Rc::clone(&self.market);
@@ -422,11 +440,6 @@ impl Decider {
             );
         }
     }
-}
-
-fn key_market<'a>(set: &'a PolicySet, question: &Question<'a>) -> KeyMarket<'a> {
-    let rule = set.rules.rules().get(question.rule.index());
-    rule.map_or(KeyMarket::default(), |rule| set.rules.market(rule, question.key))
 }
 
 /// The end of the calendar that a session, or its absence, tells. A bound after `now` is the data's beginning.

@@ -10,12 +10,14 @@ use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::{market_hours, namespaces, ttl};
 use super::bounds;
+use super::compiled::{Compiled, CompiledFolder};
 use super::instance::State;
+use super::wasi;
 use crate::config::Config;
 
 /// What a policy may take. All of it always applies.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Instructions of one decision.
     pub fuel_max: u64,
     /// Instructions of loading: `configure`, `describe`, `rules`, `symbols`.
@@ -44,6 +46,9 @@ pub struct Engine {
     /// For larger ones, as JavaScript and Python make them.
     roomy: Shape,
     pub(super) limits: Limits,
+    /// Where compiled code is kept. None: nowhere.
+    folder: Option<CompiledFolder>,
+    compiled: Arc<Compiled>,
 }
 
 #[derive(Clone)]
@@ -70,12 +75,16 @@ pub struct Facts {
     pub exports: Vec<String>,
     /// What it imports.
     pub imports: Vec<String>,
+    /// What of it is WASI with nothing behind it.
+    pub inert: Vec<String>,
     /// What it can be asked for.
     pub roles: Vec<Role>,
     /// What its instances begin with.
     pub needs: Needs,
-    /// How long compiling took.
+    /// How long compiling took, or finding what was compiled before.
     pub compile_time: Duration,
+    /// Whether its code was on disk.
+    pub code_found: bool,
 }
 
 /// What the instances of a component begin with.
@@ -101,8 +110,14 @@ pub enum Role {
 /// The time between two ticks of the backstop clock. Coarse: a thread that waits for a core must not be taken for one
 /// that hangs.
 const TICK: Duration = Duration::from_millis(100);
+/// Above this a component does not fit the pool, or holds an interpreter and does not fit either: it is not compiled for
+/// the pool first, which takes seconds.
+const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// What to do about imports.
+pub(super) const ELSEWHERE: &str = "policies import the contract, and WASI 0.2 where their tools cannot leave it out; \
+                                    a Rust policy for wasm32-unknown-unknown imports nothing else";
 const MISFIT: &str = "does not fit the contract (`bellwether policy check` compares them)";
 /// What memories are counted in; the custom page sizes proposal is not switched on.
 const PAGE_BYTES: u64 = 65_536;
@@ -115,7 +130,7 @@ const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 
 impl Limits {
     /// The limits of a configuration.
-    pub fn of(config: &Config) -> Self {
+    fn of(config: &Config) -> Self {
         Self {
             fuel_max: config.policy_fuel_max,
             load_fuel_max: config.policy_load_fuel_max,
@@ -133,11 +148,18 @@ impl Limits {
 // === impl Engine ===
 
 impl Engine {
-    /// Builds the compilers.
+    /// Builds the compilers, with the limits and the folder of compiled code that the configuration says. A folder that
+    /// cannot be used costs compiling at every start, and nothing else.
     ///
     /// # Errors
     /// This machine cannot run them.
-    pub fn new(limits: Limits) -> anyhow::Result<Self> {
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let limits = Limits::of(config);
+        let open = |folder| CompiledFolder::open(folder, config.compiled_bytes_max);
+        let folder = config.compiled_folder.as_deref().map(open).transpose().unwrap_or_else(|error| {
+            tracing::warn!("compiled code is not kept (compiled_folder): {error:#}");
+            None
+        });
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES_MAX)
             .total_core_instances(INSTANCES_MAX)
@@ -151,10 +173,17 @@ impl Engine {
             .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
             .table_keep_resident(KEEP_RESIDENT_BYTES);
         Ok(Self {
-            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool))?,
-            roomy: Shape::new(InstanceAllocationStrategy::OnDemand)?,
+            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool), folder.as_ref())?,
+            roomy: Shape::new(InstanceAllocationStrategy::OnDemand, folder.as_ref())?,
             limits,
+            folder,
+            compiled: Arc::default(),
         })
+    }
+
+    /// How the components that were loaded came by their code.
+    pub fn compiled(&self) -> &Compiled {
+        &self.compiled
     }
 
     /// Compiles and links a component.
@@ -175,10 +204,12 @@ impl Engine {
             );
         }
         let begun = std::time::Instant::now();
-        let (shape, component) = match Component::new(&self.pooled.engine, bytes) {
-            Ok(component) => (&self.pooled, component),
-            Err(_) => (&self.roomy, Component::new(&self.roomy.engine, bytes).map_err(chain)?),
+        let pooled = if bytes.len() > POOLED_BYTES_MAX { None } else { self.compile(&self.pooled, bytes).ok() };
+        let (shape, (component, code_found)) = match pooled {
+            Some(compiled) => (&self.pooled, compiled),
+            None => (&self.roomy, self.compile(&self.roomy, bytes)?),
         };
+        self.compiled.count(code_found);
         let compile_time = begun.elapsed();
         let ty = component.component_type();
         // Their order in the file is the linker's, and says nothing.
@@ -186,26 +217,34 @@ impl Engine {
         let mut imports: Vec<_> = ty.imports(&shape.engine).map(|(name, _)| name.to_owned()).collect();
         exports.sort_unstable();
         imports.sort_unstable();
-        let unknown: Vec<_> = imports.iter().filter(|name| !is_offered(name)).map(String::as_str).collect();
+        let unknown = imports.iter().filter(|name| !is_offered(name) && !wasi::is_inert(name));
+        let unknown: Vec<_> = unknown.map(String::as_str).collect();
         if !unknown.is_empty() {
-            bail!(
-                "imports {}, which this host does not offer; build for wasm32-unknown-unknown, which imports nothing \
-                 but the contract",
-                unknown.join(", ")
-            );
+            bail!("imports {}, which this host does not offer; {ELSEWHERE}", unknown.join(", "));
         }
         let needs = self.needs(&component)?;
-        let pre = shape.linker.instantiate_pre(&component).map_err(chain).context(MISFIT)?;
+        let pre = shape.link(&component, imports.iter().any(|name| wasi::is_inert(name)));
+        let pre = pre.map_err(chain).context(MISFIT)?;
         let facts = Facts {
             digest: digest(bytes),
             bytes: bytes.len(),
             roles: roles(&pre, &exports)?,
             exports,
+            inert: imports.iter().filter(|name| wasi::is_inert(name)).cloned().collect(),
             imports,
             needs,
             compile_time,
+            code_found,
         };
         Ok(Loaded { facts, pre })
+    }
+
+    /// Compiles a component, or finds what was compiled before; which of the two.
+    fn compile(&self, shape: &Shape, bytes: &[u8]) -> anyhow::Result<(Component, bool)> {
+        let entry = self.folder.as_ref().map(|folder| folder.vouch(&shape.engine, bytes)).transpose()?;
+        let component = Component::new(&shape.engine, bytes).map_err(chain)?;
+        let found = self.folder.as_ref().zip(entry).is_some_and(|(folder, entry)| folder.seal(&entry));
+        Ok((component, found))
     }
 
     /// What instances of a component begin with. One that begins with more than it may have would fail at its first
@@ -248,10 +287,11 @@ impl Engine {
 // === impl Shape ===
 
 impl Shape {
-    fn new(strategy: InstanceAllocationStrategy) -> anyhow::Result<Self> {
+    fn new(strategy: InstanceAllocationStrategy, folder: Option<&CompiledFolder>) -> anyhow::Result<Self> {
         let mut config = wasmtime::Config::new();
         config
             .allocation_strategy(strategy)
+            .cache(folder.map(CompiledFolder::cache))
             .concurrency_support(false)
             // On the thread that asks for it, which is one of low priority while clients are served.
             .parallel_compilation(false)
@@ -279,6 +319,16 @@ impl Shape {
             }
         })?;
         Ok(Self { engine, linker: Arc::new(linker) })
+    }
+
+    /// Links a component, to an inert WASI too where it imports it.
+    fn link(&self, component: &Component, with_wasi: bool) -> wasmtime::Result<InstancePre<State>> {
+        if !with_wasi {
+            return self.linker.instantiate_pre(component);
+        }
+        let mut linker = Linker::clone(&self.linker);
+        wasi::link(&mut linker, component)?;
+        linker.instantiate_pre(component)
     }
 }
 
@@ -343,5 +393,9 @@ pub(super) fn chain(error: wasmtime::Error) -> anyhow::Error {
 
 /// SHA-256 in hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

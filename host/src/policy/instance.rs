@@ -16,6 +16,7 @@ use super::bindings::{lifecycle, market_hours, namespaces, ttl};
 use super::bounds::Bounds;
 use super::engine::{Engine, Loaded, chain};
 use super::log::{Line, PolicyLog, clean};
+use super::wasi::Inert;
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
 use crate::namespace::{Rule, SymbolRule};
@@ -53,6 +54,7 @@ pub(super) struct Instance {
 pub(super) struct State {
     limits: Bounds,
     log: PolicyLog,
+    wasi: Inert,
     /// Who answers questions about other markets.
     market: Option<SharedInstance>,
     host_calls_left: u32,
@@ -91,6 +93,7 @@ impl Instance {
         let state = State {
             limits: Bounds::new(limits.memory_bytes_max),
             log: PolicyLog::new(name),
+            wasi: Inert::new(),
             market,
             host_calls_left: limits.host_calls_max,
             now: 0,
@@ -105,9 +108,10 @@ impl Instance {
         let instance = loaded.pre.instantiate(&mut store).map_err(chain).context("could not be instantiated")?;
         let any = lifecycle::AnyPolicy::new(&mut store, &instance).map_err(chain)?;
         let any = any.bellwether_policy_lifecycle();
-        any.call_configure(&mut store, settings)
-            .map_err(chain)
-            .context("failed while it was configured")?
+        let configured = any.call_configure(&mut store, settings).map_err(chain);
+        store.data_mut().end();
+        configured
+            .with_context(|| store.data().failed("failed while it was configured"))?
             .map_err(|message| anyhow!("refused its settings: {}", clean(&message, MESSAGE_BYTES_MAX)))?;
         let description = any.call_describe(&mut store).map_err(chain).context("failed to describe itself")?;
         let has = |role| loaded.facts.roles.contains(&role);
@@ -155,18 +159,18 @@ impl Instance {
     pub(super) fn decide(&mut self, request: &Request<'_>) -> anyhow::Result<(Decision, Cost)> {
         let ttl = self.ttl.clone().context("it exports no ttl")?;
         let guest = guest_ttl::Request {
-            rule: request.rule.to_owned(),
-            namespace: request.namespace.to_owned(),
-            key: request.key.to_owned(),
+            rule: request.rule,
+            namespace: request.namespace,
+            key: request.key,
             command: convert::data_back(request.command),
             value_bytes: request.value_bytes,
             client_ttl: request.client_ttl,
             now: request.now,
-            market_name: request.market_name.map(str::to_owned),
+            market_name: request.market_name,
             market: request.market.map(|market| market.map(convert::session_back).map_err(convert::market_error_back)),
         };
         let begun = Instant::now();
-        let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, &guest));
+        let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, guest));
         let cost = Cost { fuel, time: begun.elapsed() };
         let decision = answer?.map_err(|message| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX)))?;
         let mut decision = convert::decision(decision)?;
@@ -336,6 +340,7 @@ impl Instance {
         state.now = now;
         state.handed_until = None;
         state.log.begin(now);
+        state.wasi.begin();
         self.store.set_hostcall_fuel(limits.hostcall_bytes_max);
         self.store.set_epoch_deadline(ticks);
         if let Err(error) = self.store.set_fuel(limits.fuel_max) {
@@ -343,6 +348,7 @@ impl Instance {
         }
         let answer = call(&mut self.store).map_err(chain);
         self.trapped = answer.is_err();
+        self.store.data_mut().end();
         let left = self.store.get_fuel().unwrap_or_default();
         (answer, limits.fuel_max.saturating_sub(left))
     }
@@ -362,6 +368,31 @@ fn listed<G, T>(
 // === impl State ===
 
 impl State {
+    pub(super) fn wasi(&mut self) -> &mut Inert {
+        &mut self.wasi
+    }
+
+    /// Takes what the guest writes to one of its outputs.
+    pub(super) fn write(&mut self, output: u32, bytes: impl Iterator<Item = u8>) {
+        self.wasi.write(&mut self.log, output, bytes);
+    }
+
+    /// Ends a call: what was written without an end of line goes to the log.
+    fn end(&mut self) {
+        self.wasi.end(&mut self.log);
+    }
+
+    /// What failed, and what the guest wrote about it.
+    fn failed(&self, what: &str) -> String {
+        match self.log.recent().last() {
+            None => what.to_owned(),
+            Some(_) => {
+                let lines: Vec<_> = self.log.recent().map(|line| line.message.as_str()).collect();
+                clean(&format!("{what}, and wrote: {}", lines.join("; ")), MESSAGE_BYTES_MAX)
+            }
+        }
+    }
+
     /// Counts a call of the guest into the host; too many end the guest's own call.
     fn host_call(&mut self) -> wasmtime::Result<()> {
         self.host_calls_left = self

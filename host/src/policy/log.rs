@@ -81,9 +81,11 @@ pub fn one_line(error: &anyhow::Error) -> String {
 pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let end = text.floor_char_boundary(bytes_max);
     let text = text.get(..end).unwrap_or_default();
-    // As nearly every text is.
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return text.to_owned();
-    }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The same, of a text that nobody else has: as nearly every one is, it stays as it is.
+pub(super) fn cleaned(text: String, bytes_max: usize) -> String {
+    let is_clean = text.len() <= bytes_max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if is_clean { text } else { clean(&text, bytes_max) }
 }

@@ -4,6 +4,7 @@
 mod bindings;
 mod bounds;
 pub mod cases;
+mod compiled;
 pub mod componentize;
 pub mod contract;
 mod convert;
@@ -18,9 +19,11 @@ mod selftest;
 mod set;
 pub mod settings;
 pub mod standard;
+mod wasi;
 
+pub use compiled::Compiled;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
-pub use engine::{Engine, Facts, Limits, Needs, Role};
+pub use engine::{Engine, Facts, Needs, Role};
 pub use log::{Line, one_line};
 pub use measure::{Measured, measure};
 pub use selftest::{Outcome, Passed, Report, Trial, Write};

@@ -309,8 +309,8 @@ fn rule(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)> {
         Ok(table) => table,
     };
     let fuel = instance.load_fuel_taken();
-    let Some((_, rule)) = table.find(key.as_bytes()) else { return Ok((Pairs(vec![("rule", String::new())]), fuel)) };
-    let market = table.market(rule, key).name.unwrap_or_default().to_owned();
+    let Some((id, rule)) = table.find(key.as_bytes()) else { return Ok((Pairs(vec![("rule", String::new())]), fuel)) };
+    let market = table.market(id, key).name.unwrap_or_default().to_owned();
     let mut pairs = vec![("rule", rule.name.clone()), ("market", market)];
     pairs.extend(rule.ttl_policy.clone().map(|name| ("ttl-policy", name)));
     pairs.push(("client-ttl", rule.client_ttl.label().to_owned()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::compiled::Compiled;
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::Instance;
 use super::log::one_line;
@@ -212,6 +213,11 @@ impl PolicySet {
             instance.markets()
         };
         markets().with_context(|| format!("policy {:?}", policy.name))
+    }
+
+    /// How the components that its engine loaded came by their code.
+    pub fn compiled(&self) -> &Compiled {
+        self.engine.compiled()
     }
 
     /// What tells this set from another, for the log: every policy's name and digest.

@@ -6,7 +6,9 @@ pub mod lease;
 pub mod lifetime;
 mod multi;
 pub mod near;
+pub mod openings;
 pub mod retime;
+mod scripts;
 pub mod set;
 
 use std::borrow::Cow;
@@ -37,6 +39,8 @@ pub struct Policies {
     non_utf8: KeyChoice,
     /// Values of some keys may be served from memory.
     near: bool,
+    /// Which rules' keys get a lifetime from scripts too, by their places. Empty: none.
+    scripts: Vec<bool>,
     /// How far the sidecar's clock is ahead of the one that clients and the server live by.
     clock_offset_ms: i64,
     /// When a value that is not JSON was last logged.
@@ -114,6 +118,7 @@ impl Policies {
         let unmatched = if set.is_bypass { KeyChoice::Forward } else { config.unmatched_keys };
         Self {
             near: config.near_bytes_max > 0 && set.rules.is_near(),
+            scripts: scripts::opted_in(config.script_rules.as_deref(), &set, worker),
             decider: Decider::new(set),
             counters,
             metrics,
@@ -151,6 +156,7 @@ impl Policies {
             Kind::MultiSet => self.decide_multi_set(command, row, now),
             Kind::MultiSetEx => self.decide_multi_set_ex(command, now),
             Kind::Create(data) | Kind::Block(Some(data)) => self.decide_create(command, row, data, now),
+            Kind::Script if !self.scripts.is_empty() => self.decide_script(command, row, now),
             Kind::Expire(form) => self.decide_expire(command, form, now),
             Kind::Persist => self.decide_persist(command, now),
             Kind::GetEx => self.decide_get_ex(command, now),

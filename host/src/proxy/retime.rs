@@ -119,7 +119,7 @@ impl Retiming {
         }
         let text = std::str::from_utf8(key).ok();
         if let Some(markets) = markets {
-            let market = text.and_then(|text| rules.market(rule, text).name);
+            let market = text.and_then(|text| rules.market(id, text).name);
             if !market.is_some_and(|market| markets.contains(market)) {
                 return Subject::Other;
             }
@@ -181,8 +181,7 @@ fn before(old: &mut Decider, found: &Found, now: i64) -> Option<Before> {
     let question = question(&set, found, now)?;
     // Only a lifetime that ends at an instant can be known again.
     let Answer::Decided { expiry: expiry @ Expiry::At(_), spread_ms, .. } = old.decide(&question) else { return None };
-    let rule = set.rules.rules().get(question.rule.index())?;
-    let market = set.rules.market(rule, question.key).name;
+    let market = set.rules.market(question.rule, question.key).name;
     let phase = market.and_then(|market| Some(old.session(market, now).ok()?.ok()?.phase));
     let trading = matches!(phase, Some(Phase::Open | Phase::ClosingAuction));
     Some(Before::new(expiry, spread_ms, &found.key, now, trading))

@@ -8,12 +8,14 @@ use std::time::SystemTime;
 use anyhow::{Context, ensure};
 
 use crate::policy::{Mount, Rejected, Stage};
-use crate::rollout::content::{Content, Files, is_named};
+use crate::rollout::content::{Content, Files, named};
 
 /// The policy folder, or only the standard policies.
 #[derive(Debug)]
 pub struct Folder {
     path: Option<PathBuf>,
+    /// It is a copy of what a digest names: what changes in it does not count.
+    is_pinned: bool,
     /// The setting `json` of the standard namespaces, where the operator says nothing.
     json: String,
     /// Bytes of a component.
@@ -30,8 +32,18 @@ const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Folder {
     /// A folder, which need not be there.
-    pub fn new(path: Option<PathBuf>, json: &str, component_bytes_max: usize) -> Self {
-        Self { path, json: json.to_owned(), component_bytes_max }
+    pub fn new(path: Option<PathBuf>, json: &str) -> Self {
+        Self { path, is_pinned: false, json: json.to_owned(), component_bytes_max: usize::MAX }
+    }
+
+    /// A folder whose content never counts as changed: a copy of what a digest names.
+    pub fn pinned(path: PathBuf, json: &str) -> Self {
+        Self { is_pinned: true, ..Self::new(Some(path), json) }
+    }
+
+    /// The same; a component of more bytes is not read.
+    pub fn at_most(self, component_bytes_max: usize) -> Self {
+        Self { component_bytes_max, ..self }
     }
 
     /// Where it is.
@@ -47,6 +59,9 @@ impl Folder {
     /// What the folder is like now. Files are looked at through links, so that a link that moves is seen.
     pub fn fingerprint(&self) -> Fingerprint {
         use std::os::unix::fs::MetadataExt;
+        if self.is_pinned {
+            return Fingerprint::new();
+        }
         let look = |(name, path): (String, PathBuf)| {
             let metadata = std::fs::metadata(path).ok()?;
             Some((name, (metadata.modified().ok(), metadata.len(), metadata.ino())))
@@ -112,7 +127,7 @@ impl Folder {
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if is_named(&name) {
+            if named(&name).is_some() {
                 files.insert(name, entry.path());
             }
         }

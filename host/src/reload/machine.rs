@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use super::{Arc, Came, Content, Fingerprint, FolderIs, PolicySet, Rejected, Reloader, digest};
-use crate::rollout::{Asked, Candidate, Denied, Done, Gate, Order};
+use crate::rollout::{Asked, Candidate, Denied, Done, Earlier, Gate, Order};
 
 /// The thread's own.
 struct Machine {
@@ -176,7 +176,7 @@ impl Machine {
         let begun = Instant::now();
         let reloader = &self.reloader;
         let found = reloader.rollout.board().to_go_back_to(number);
-        let (number, content, set) = found.map_err(Denied::Conflict)?;
+        let Earlier { number, content, set } = found.map_err(Denied::Conflict)?;
         let set = match (set, content) {
             (Some(set), _) => set,
             (None, Some(content)) => self.load_again(number, &content)?,

@@ -2,7 +2,7 @@
 //!
 //! The limits and the words of the errors are the server's own, since clients match on them.
 
-use super::{Span, length_line, write};
+use super::{Span, parse_integer, write};
 
 /// What one command may be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,21 +107,16 @@ impl Scanner {
     }
 
     fn header(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        match length_line(bytes, 1) {
-            Ok(None) => Ok(None),
-            Ok(Some((count, at))) => {
-                let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
-                if count > self.limits.args_max {
-                    return Err(ProtocolError::new("invalid multibulk length"));
-                }
-                if self.restricted && count > RESTRICTED_ARGS_MAX {
-                    return Err(ProtocolError::new("unauthenticated multibulk length"));
-                }
-                self.at = at;
-                Ok(Some(count))
-            }
-            Err(()) => Err(ProtocolError::new("invalid multibulk length")),
+        let Some((count, at)) = length(bytes, 0, "mbulk", "invalid multibulk length")? else { return Ok(None) };
+        let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
+        if count > self.limits.args_max {
+            return Err(ProtocolError::new("invalid multibulk length"));
         }
+        if self.restricted && count > RESTRICTED_ARGS_MAX {
+            return Err(ProtocolError::new("unauthenticated multibulk length"));
+        }
+        self.at = at;
+        Ok(Some(count))
     }
 
     fn argument(&mut self, bytes: &[u8]) -> Result<Option<Span>, ProtocolError> {
@@ -131,11 +126,15 @@ impl Scanner {
             Some(other) => {
                 // As the server: the byte itself, or a blank where it would end the line.
                 let shown = if matches!(other, b'\r' | b'\n') { ' ' } else { char::from(*other) };
-                return Err(ProtocolError::new(&format!("expected '$', got '{shown}'")));
+                let line = bytes.get(self.at..).unwrap_or_default();
+                return match line_end(line, "bulk")? {
+                    None => Ok(None),
+                    Some(_) => Err(ProtocolError::new(&format!("expected '$', got '{shown}'"))),
+                };
             }
         }
         let invalid = || ProtocolError::new("invalid bulk length");
-        let Some((length, start)) = length_line(bytes, self.at + 1).map_err(|()| invalid())? else { return Ok(None) };
+        let Some((length, start)) = length(bytes, self.at, "bulk", "invalid bulk length")? else { return Ok(None) };
         let length = usize::try_from(length).map_err(|_| invalid())?;
         if length > self.limits.bulk_bytes_max {
             return Err(invalid());
@@ -174,6 +173,34 @@ impl std::fmt::Display for ProtocolError {
 }
 
 impl std::error::Error for ProtocolError {}
+
+/// The number on the line that begins at `at` with its kind, and where the next one begins. It is read as the server
+/// reads it, since it is passed on as it came: in one spelling, ended by a carriage return and any byte behind it, and
+/// not before all of it has come.
+fn length(bytes: &[u8], at: usize, of: &str, why: &str) -> Result<Option<(i64, usize)>, ProtocolError> {
+    let line = bytes.get(at..).unwrap_or_default();
+    // Nearly all of them.
+    match *line {
+        [_, one @ b'0'..=b'9', b'\r', b'\n', ..] => return Ok(Some((i64::from(one - b'0'), at + 4))),
+        [_, ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            return Ok(Some((i64::from(ten - b'0') * 10 + i64::from(one - b'0'), at + 5)));
+        }
+        _ => {}
+    }
+    let Some(end) = line_end(line, of)? else { return Ok(None) };
+    match parse_integer(line.get(1..end).unwrap_or_default()) {
+        Some(number) => Ok(Some((number, at + end + 2))),
+        None => Err(ProtocolError::new(why)),
+    }
+}
+
+/// Where a line ends, once it and the byte behind its carriage return have come.
+fn line_end(line: &[u8], of: &str) -> Result<Option<usize>, ProtocolError> {
+    match memchr::memchr(b'\r', line) {
+        None if line.len() > LINE_BYTES_MAX => Err(ProtocolError::new(&format!("too big {of} count string"))),
+        end => Ok(end.filter(|end| end + 1 < line.len())),
+    }
+}
 
 fn scan_inline(bytes: &[u8]) -> Result<Scanned, ProtocolError> {
     let Some(end) = bytes.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
@@ -299,6 +326,8 @@ mod tests {
         check(b"*1\r\n$4\r\nPING\r\n", "14 PING");
         check(b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", "19 GET ");
         check(b"*2\r\n$3\r\nGET\r\n$4\r\n\r\n\x00\xff\r\n", "23 GET \\r\\n\\x00\\xff");
+        // The server looks at the carriage return only.
+        check(b"*1\rx$4\ryPING\r\n", "14 PING");
         check(b"*0\r\n", "empty 4");
         check(b"*-1\r\n", "empty 5");
         check(b"", "incomplete");
@@ -321,6 +350,17 @@ mod tests {
         check(b"*x\r\n", "Protocol error: invalid multibulk length");
         check(b"*99999999999999999999\r\n", "Protocol error: invalid multibulk length");
         check(b"*1\r\n:1\r\n", "Protocol error: expected '$', got ':'");
+        check(b"*01\r\n$4\r\nPING\r\n", "Protocol error: invalid multibulk length");
+        check(b"*1\r\n$04\r\nPING\r\n", "Protocol error: invalid bulk length");
+        check(b"*-0\r\n", "Protocol error: invalid multibulk length");
+        check(b"*1\r\n$+4\r\nPING\r\n", "Protocol error: invalid bulk length");
+        check(b"*\0", "incomplete");
+        check(b"*1\r\n\0", "incomplete");
+        check(b"*1\r\n$x\r", "incomplete");
+        let long = [b'x'; 64 * 1024];
+        check(&[b"*", &long[..]].concat(), "Protocol error: too big mbulk count string");
+        check(&[b"*1\r\n", &long[..], b"y"].concat(), "Protocol error: too big bulk count string");
+        check(&[b"*1\r\n$", &long[..]].concat(), "Protocol error: too big bulk count string");
         check(b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length");
         check(b"*1\r\n$65\r\n", "Protocol error: invalid bulk length");
         check(b"*1\r\n$1\r\nab\r\n", "Protocol error: invalid bulk length");

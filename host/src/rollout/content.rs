@@ -41,14 +41,18 @@ struct MountFile {
 
 /// What a file of the folder is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+pub enum Use {
+    /// `NAME.wasm`.
     Component,
+    /// `NAME.toml`.
     Mount,
+    /// `NAME.cases.toml`.
     Cases,
 }
 
 const NAME_BYTES_MAX: usize = 64;
-const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a policy's settings.
+pub const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
 
 // === impl Content ===
 
@@ -168,13 +172,8 @@ pub fn settings_of(path: &Path) -> anyhow::Result<String> {
     Ok(serde_json::Value::Object(settings).to_string())
 }
 
-/// Whether a file of this name means something in a policy folder.
-pub fn is_named(file: &str) -> bool {
-    named(file).is_some()
-}
-
 /// The policy or component that a file belongs to. None: it means nothing here.
-fn named(file: &str) -> Option<(&str, Use)> {
+pub fn named(file: &str) -> Option<(&str, Use)> {
     let ends = [(".cases.toml", Use::Cases), (".toml", Use::Mount), (".wasm", Use::Component)];
     let (name, of) = ends.into_iter().find_map(|(end, of)| Some((file.strip_suffix(end)?, of)))?;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';

@@ -47,6 +47,16 @@ pub struct Generation {
     set: Option<Arc<PolicySet>>,
 }
 
+/// A generation that can be put in force again: what it is made of, loaded still or to be loaded again.
+pub struct Earlier {
+    /// Its number.
+    pub number: u64,
+    /// What it is made of.
+    pub content: Option<Content>,
+    /// The one that was last in force before stays loaded.
+    pub set: Option<Arc<PolicySet>>,
+}
+
 /// Where a generation came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Came {
@@ -182,7 +192,7 @@ impl Board {
     ///
     /// # Errors
     /// There is none; the text says why.
-    pub fn to_go_back_to(&self, number: Option<u64>) -> Result<(u64, Option<Content>, Option<Arc<PolicySet>>), String> {
+    pub fn to_go_back_to(&self, number: Option<u64>) -> Result<Earlier, String> {
         let can = |generation: &&Generation| generation.state() == State::Retired && generation.is_kept();
         let known = || {
             let numbers: Vec<_> = self.generations.iter().filter(can).map(|of| of.number.to_string()).collect();
@@ -199,7 +209,7 @@ impl Board {
             });
             return Err(format!("{what}; those that can be gone back to: {}", known()));
         };
-        Ok((found.number, found.content.clone(), found.set.clone()))
+        Ok(Earlier { number: found.number, content: found.content.clone(), set: found.set.clone() })
     }
 
     /// Those that can be gone back to and the one that decides, the oldest first.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail, ensure};
 
-use super::content::{Files, is_named};
+use super::content::{Files, named};
 
 const BLOCK: usize = 512;
 /// Where the fields of a header are: <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
@@ -58,7 +58,7 @@ pub fn read(mut archive: &[u8]) -> anyhow::Result<Files> {
         }
         let name = String::from_utf8_lossy(field(header, NAME)).into_owned();
         let name = name.strip_prefix("./").unwrap_or(&name);
-        if !matches!(kind, b'0' | 0) || !field(header, PREFIX).is_empty() || !is_named(name) {
+        if !matches!(kind, b'0' | 0) || !field(header, PREFIX).is_empty() || named(name).is_none() {
             continue;
         }
         ensure!(files.insert(name.to_owned(), content.into()).is_none(), "the tar archive has {name} twice");

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::clock::Clock;
 use crate::config::{self, Address, ClientCertificates, Config, LossChoice, Secret, Upstream};
-use crate::tls::{Client, ClientFiles, Identity, Server, ServerFiles};
+use crate::tls::{Client, ClientFiles, ClientSettings, Identity, Server, ServerFiles};
 use crate::upstream::embedded::EmbeddedStore;
 use crate::upstream::{
     BackOff, Cluster, ClusterRoute, Login, Loss, Route, SentinelStart, Sentinels, Target, UpstreamState,
@@ -120,7 +120,8 @@ fn sentinel_target(sentinels: config::Sentinels, server: Login, config: &Config)
 fn client(host: &str, config: &Config) -> anyhow::Result<Client> {
     let (certificate, key) = (&config.upstream_tls_certificate_file, &config.upstream_tls_key_file);
     let identity = Identity::of("upstream_tls", certificate.as_ref(), key.as_ref())?;
-    let files = ClientFiles { authorities: config.upstream_tls_ca_file.clone(), identity };
+    let authorities = config.upstream_tls_ca_file.clone();
+    let files = ClientFiles { authorities, identity, settings: ClientSettings::Upstream };
     Client::new(files, config.upstream_tls_server_name.as_deref().unwrap_or(host))
 }
 

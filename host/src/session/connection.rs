@@ -12,6 +12,15 @@ use crate::upstream::Expect;
 /// How giving a name and a password went.
 type Login = Result<(), String>;
 
+/// What a HELLO asks for.
+struct Hello<'a> {
+    protocol: Protocol,
+    /// A name and a password.
+    login: Option<(&'a [u8], &'a [u8])>,
+    /// What the client calls itself.
+    name: Option<&'a [u8]>,
+}
+
 /// What clients may send before they have given the password.
 pub(super) fn is_allowed_unauthenticated(row: Option<&Row>) -> bool {
     row.is_some_and(|row| row.kind == Kind::Session && ["auth", "hello", "quit", "reset"].contains(&&*row.name))
@@ -91,7 +100,15 @@ impl Session {
             | "client|unblock"
             | "client|pause"
             | "client|unpause" => self.client_command(command, &row.name),
-            "auth" | "hello" | "client|reply" => self.refuse_queued(command, row),
+            "auth" => self.auth_queued(command),
+            "hello" => self.hello_queued(command, row),
+            "client|reply" => {
+                let is_on = command.arg(2).is_some_and(|arg| arg.eq_ignore_ascii_case(b"ON"));
+                match is_on && !self.is_muted() {
+                    true => self.queue(command, Some(Own::Command(command.bytes.to_vec()))),
+                    false => self.refuse_queued(command, row),
+                }
+            }
             _ => self.plain(command),
         }
     }
@@ -103,12 +120,54 @@ impl Session {
                 "ERR bellwether takes {name} inside MULTI with one channel, since the server breaks EXEC's reply with \
                  more; send it outside"
             ),
-            _ => format!("ERR bellwether does not take {name} inside MULTI; send it before MULTI"),
+            _ if row.name == "client|reply" => format!(
+                "ERR bellwether takes {name} REPLY inside MULTI only as ON, since the server breaks EXEC's reply with \
+                 the others; send it outside"
+            ),
+            _ => format!("ERR bellwether does not take {name} inside MULTI as a user of the server's; send it before"),
         });
         Flow::Taken
     }
 
-    fn auth(&mut self, command: &Command<'_>) -> Flow {
+    /// AUTH inside MULTI: our own users are let in when EXEC has run, the server's by EXEC itself.
+    fn auth_queued(&mut self, command: &Command<'_>) -> Flow {
+        let user = if command.args.len() == 3 { command.arg(1) } else { None };
+        let own = if command.args.len() > 3 || self.is_ours(user) {
+            Own::Command(command.bytes.to_vec())
+        } else {
+            Own::Identify(user.unwrap_or(b"default").to_vec())
+        };
+        self.queue(command, Some(own))
+    }
+
+    /// HELLO inside MULTI: the server changes its protocol between two elements of EXEC's reply, and so it does here.
+    fn hello_queued(&mut self, command: &Command<'_>, row: &Row) -> Flow {
+        let speaks = |own: &(usize, Own)| if let Own::Hello(_, protocol) = own.1 { Some(protocol) } else { None };
+        let before = self.held.transaction.as_ref().and_then(|of| of.own.iter().rev().find_map(speaks));
+        let before = before.unwrap_or(self.protocol);
+        let command_here = Own::Command(command.bytes.to_vec());
+        let Ok(Hello { protocol, login, name }) = Hello::read(command, before) else {
+            return self.queue(command, Some(command_here));
+        };
+        if login.is_some_and(|(user, _)| !self.is_ours(Some(user))) {
+            return self.refuse_queued(command, row);
+        }
+        // One that is refused changes nothing.
+        let fails = login.is_some_and(|(user, password)| !self.lets_in(user, password));
+        let changes = protocol != before && !fails && name.is_none_or(|name| printable(name).is_ok());
+        let own = if changes { Own::Hello(command.bytes.to_vec(), protocol) } else { command_here };
+        self.queue(command, Some(own))
+    }
+
+    /// The pinned lane has been told to speak another protocol by a command whose reply it did not look at.
+    pub(super) fn tell_lane(&mut self, protocol: Protocol) {
+        if let Some(lane) = self.held.current() {
+            lane.send(&self.outbox, Expect::Protocol(protocol), |out| out.extend_from_slice(hello_of(protocol)));
+            self.speaks(protocol);
+        }
+    }
+
+    pub(super) fn auth(&mut self, command: &Command<'_>) -> Flow {
         let (user, password) = match (command.arg(1), command.arg(2)) {
             (Some(password), None) => (None, password),
             (Some(user), Some(password)) if command.args.len() == 3 => (Some(user), password),
@@ -139,23 +198,43 @@ impl Session {
         if self.authenticated { Ok(()) } else { Err(WRONG_PASSWORD.to_owned()) }
     }
 
-    /// Takes a name and a password. Ours are compared here; any other the server knows, so that they are given to it on
-    /// a lane that is this session's from then on. None: it has been asked and has not answered.
-    fn login(&mut self, user: Option<&[u8]>, password: &[u8]) -> Option<Login> {
+    /// Whether we ourselves say who may come in by this name; otherwise the server does.
+    fn is_ours(&self, user: Option<&[u8]>) -> bool {
         let is_default = user.is_none_or(|user| user == b"default");
         let needs_none = self.shared.users.need_no_password();
         // Where there is a file of users, it has them all.
-        if self.shared.users.has_file() && !(needs_none && user.is_none()) {
-            return Some(self.login_here(user.unwrap_or(b"default"), password));
+        let in_file = self.shared.users.has_file() && !(needs_none && user.is_none());
+        in_file || (is_default && !self.held.identified && (!needs_none || self.is_open()))
+    }
+
+    /// Clients need no password, whatever the server asks of the sidecar.
+    fn is_open(&self) -> bool {
+        self.shared.config.client_password.as_ref().is_some_and(|own| own.reveal() == "none")
+            || self.shared.users.has_file()
+    }
+
+    /// Whether one of our own users would be let in.
+    fn lets_in(&self, user: &[u8], password: &[u8]) -> bool {
+        let users = &self.shared.users;
+        (!users.has_file() && users.need_no_password()) || users.authenticate(user, password).is_some()
+    }
+
+    /// Takes a name and a password. Ours are compared here; any other the server knows, so that they are given to it on
+    /// a lane that is this session's from then on. None: it has been asked and has not answered.
+    fn login(&mut self, user: Option<&[u8]>, password: &[u8]) -> Option<Login> {
+        if self.is_ours(user) {
+            let checks = self.shared.users.has_file() || !self.shared.users.need_no_password();
+            return Some(match user {
+                _ if checks && !(self.shared.users.need_no_password() && user.is_none()) => {
+                    self.login_here(user.unwrap_or(b"default"), password)
+                }
+                Some(_) => Ok(()),
+                None => Err(NO_PASSWORD.to_owned()),
+            });
         }
-        if is_default && !self.held.identified && !needs_none {
-            return Some(self.login_here(b"default", password));
-        }
-        // Clients need none, whatever the server asks of the sidecar.
-        let open = self.shared.config.client_password.as_ref().is_some_and(|own| own.reveal() == "none")
-            || self.shared.users.has_file();
-        if is_default && !self.held.identified && open {
-            return Some(if user.is_some() { Ok(()) } else { Err(NO_PASSWORD.to_owned()) });
+        // It was ours when EXEC was sent, and EXEC waits for nobody.
+        if self.captured.is_some() {
+            return Some(Err(WRONG_PASSWORD.to_owned()));
         }
         if let Some(noted) = self.outbox.take_noted() {
             let noted = if noted.first() == Some(&b'-') { Err(error_text(&noted)) } else { Ok(()) };
@@ -167,11 +246,7 @@ impl Session {
             }
             self.held.asked_anew = false;
             if noted.is_ok() {
-                self.authenticated = true;
-                self.held.identified = true;
-                let mut about = self.client.about();
-                about.user = String::from_utf8_lossy(user.unwrap_or(b"default")).into_owned();
-                about.ours = false;
+                self.is_identified(user.unwrap_or(b"default"));
             }
             return Some(noted);
         }
@@ -184,7 +259,16 @@ impl Session {
         None
     }
 
-    fn hello(&mut self, command: &Command<'_>) -> Flow {
+    /// The session's own lane is known to the server as this user.
+    pub(super) fn is_identified(&mut self, user: &[u8]) {
+        self.authenticated = true;
+        self.held.identified = true;
+        let mut about = self.client.about();
+        about.user = String::from_utf8_lossy(user).into_owned();
+        about.ours = false;
+    }
+
+    pub(super) fn hello(&mut self, command: &Command<'_>) -> Flow {
         // The replies of what came before are in the old protocol, and come from the old lane.
         if self.outbox.owed() > 0 {
             return Flow::Wait;
@@ -224,27 +308,7 @@ impl Session {
 
     /// Does what HELLO asks for, all of it or nothing.
     fn hello_options(&mut self, command: &Command<'_>) -> Result<Flow, Cow<'static, str>> {
-        let protocol = match command.arg(1) {
-            None => self.protocol,
-            Some(b"2") => Protocol::Resp2,
-            Some(b"3") => Protocol::Resp3,
-            Some(other) => {
-                let unsupported = parse_integer(other).map(|_| "NOPROTO unsupported protocol version");
-                return Err(unsupported.unwrap_or("ERR Protocol version is not an integer or out of range").into());
-            }
-        };
-        let (mut login, mut name) = (None, None);
-        let mut args = command.rest(2);
-        while let Some(option) = args.next() {
-            let wrong = || Cow::from(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(option)));
-            if option.eq_ignore_ascii_case(b"AUTH") {
-                login = Some(args.next().zip(args.next()).ok_or_else(wrong)?);
-            } else if option.eq_ignore_ascii_case(b"SETNAME") {
-                name = Some(args.next().ok_or_else(wrong)?);
-            } else {
-                return Err(wrong());
-            }
-        }
+        let Hello { protocol, login, name } = Hello::read(command, self.protocol)?;
         if let Some((user, password)) = login {
             match self.login(Some(user), password) {
                 None => return Ok(Flow::Wait),
@@ -260,8 +324,9 @@ impl Session {
         if protocol != self.protocol {
             match self.holding_lane() {
                 Some(lane) => {
-                    let hello = if protocol == Protocol::Resp3 { HELLO_3 } else { HELLO_2 };
-                    lane.send(&self.outbox, Expect::Protocol(protocol), |out| out.extend_from_slice(hello));
+                    lane.send(&self.outbox, Expect::Protocol(protocol), |out| {
+                        out.extend_from_slice(hello_of(protocol));
+                    });
                     self.speaks(protocol);
                 }
                 None => self.leave_lane(),
@@ -318,12 +383,51 @@ impl Session {
     }
 
     pub(super) fn set_name(&mut self, name: &[u8]) -> Result<(), &'static str> {
-        let printable = name.iter().all(|byte| (b'!'..=b'~').contains(byte));
-        let text = std::str::from_utf8(name).ok().filter(|_| printable);
-        let text = text.ok_or("ERR Client names cannot contain spaces, newlines or special characters.")?;
-        text.clone_into(&mut self.client.about().name);
+        printable(name)?.clone_into(&mut self.client.about().name);
         Ok(())
     }
+}
+
+// === impl Hello ===
+
+impl<'a> Hello<'a> {
+    /// Reads the options. `current`: the protocol of a HELLO that names none.
+    fn read(command: &Command<'a>, current: Protocol) -> Result<Self, Cow<'static, str>> {
+        let protocol = match command.arg(1) {
+            None => current,
+            Some(b"2") => Protocol::Resp2,
+            Some(b"3") => Protocol::Resp3,
+            Some(other) => {
+                let unsupported = parse_integer(other).map(|_| "NOPROTO unsupported protocol version");
+                return Err(unsupported.unwrap_or("ERR Protocol version is not an integer or out of range").into());
+            }
+        };
+        let (mut login, mut name) = (None, None);
+        let mut args = command.rest(2);
+        while let Some(option) = args.next() {
+            let wrong = || Cow::from(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(option)));
+            if option.eq_ignore_ascii_case(b"AUTH") {
+                login = Some(args.next().zip(args.next()).ok_or_else(wrong)?);
+            } else if option.eq_ignore_ascii_case(b"SETNAME") {
+                name = Some(args.next().ok_or_else(wrong)?);
+            } else {
+                return Err(wrong());
+            }
+        }
+        Ok(Self { protocol, login, name })
+    }
+}
+
+/// HELLO of a protocol, and of nothing else.
+pub(super) fn hello_of(protocol: Protocol) -> &'static [u8] {
+    if protocol == Protocol::Resp3 { HELLO_3 } else { HELLO_2 }
+}
+
+/// A name that a client may have.
+fn printable(name: &[u8]) -> Result<&str, &'static str> {
+    let printable = name.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    let text = std::str::from_utf8(name).ok().filter(|_| printable);
+    text.ok_or("ERR Client names cannot contain spaces, newlines or special characters.")
 }
 
 /// What an error reply says.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::held::Transaction;
-use super::{Flow, Session};
+use super::{Flow, Session, connection};
 use crate::command::{Command, Kind, Row};
 use crate::near::Touched;
 use crate::proxy::near::Queued;
@@ -18,6 +18,10 @@ pub(super) enum Own {
     Command(Vec<u8>),
     /// The session is in this database, if the server says OK.
     Select(u32),
+    /// The lane is known to the server as this user, if it says OK.
+    Identify(Vec<u8>),
+    /// A HELLO, of which the server is told only this protocol, and speaks it from here on.
+    Hello(Vec<u8>, Protocol),
     /// The reply confirms a subscription.
     Subscribe,
 }
@@ -113,9 +117,12 @@ impl Session {
     /// Sends a command that is queued, and of which the session has a part to do when it has run.
     pub(super) fn queue(&mut self, command: &Command<'_>, own: Option<Own>) -> Flow {
         let Some(lane) = self.lane(true) else { return Flow::Wait };
-        // What is answered here has a PING in its place.
-        let here = matches!(own, Some(Own::Command(_)));
-        let sent = if here { b"*1\r\n$4\r\nPING\r\n" } else { command.bytes };
+        let sent = match own {
+            // What is answered here has a PING in its place.
+            Some(Own::Command(_)) => b"*1\r\n$4\r\nPING\r\n",
+            Some(Own::Hello(_, protocol)) => connection::hello_of(protocol),
+            _ => command.bytes,
+        };
         lane.send(&self.outbox, self.wanted(), |out| out.extend_from_slice(sent));
         if let Some(transaction) = &mut self.held.transaction {
             transaction.own.extend(own.map(|own| (transaction.queued.expects.len(), own)));
@@ -130,21 +137,36 @@ impl Session {
             return;
         };
         let elements = reply::elements(&reply).filter(|elements| elements.len() == transaction.queued.expects.len());
+        let mut spoken = None;
         for (place, own) in transaction.own {
             let Some(element) = elements.as_ref().and_then(|elements| elements.get(place)) else { continue };
-            match own {
-                Own::Select(db) if *element == b"+OK\r\n" => self.moved_to(db),
-                Own::Select(_) | Own::Subscribe => {}
-                Own::Command(bytes) => {
-                    let told = self.answered_here(&bytes);
-                    if let Some(slot) = transaction.queued.expects.get_mut(place) {
-                        *slot = Expect::Replace(told.into());
-                    }
+            let is_ok = *element == b"+OK\r\n";
+            let here = match own {
+                Own::Select(db) if is_ok => {
+                    self.moved_to(db);
+                    continue;
                 }
+                Own::Identify(user) if is_ok => {
+                    self.is_identified(&user);
+                    continue;
+                }
+                Own::Hello(bytes, protocol) if element.first() != Some(&b'-') => {
+                    (self.protocol, spoken) = (protocol, Some(protocol));
+                    bytes
+                }
+                Own::Select(_) | Own::Identify(_) | Own::Hello(..) | Own::Subscribe => continue,
+                Own::Command(bytes) => bytes,
+            };
+            let told = self.answered_here(&here);
+            if let Some(slot) = transaction.queued.expects.get_mut(place) {
+                *slot = Expect::Replace(told.into());
             }
         }
         if !self.is_muted() {
             Expect::Exec(transaction.queued.expects.into()).deliver(&reply, self.protocol, &self.outbox);
+        }
+        if let Some(protocol) = spoken {
+            self.tell_lane(protocol);
         }
     }
 
@@ -155,7 +177,11 @@ impl Session {
         let command = Command { bytes, args: scanner.args() };
         self.captured = Some(Vec::new());
         let table = Rc::clone(&self.shared.commands.borrow());
-        self.client_command(&command, command.row(&table).map_or("client", |row| &row.name));
+        match command.row(&table).map_or("client", |row| &row.name) {
+            "auth" => self.auth(&command),
+            "hello" => self.hello(&command),
+            name => self.client_command(&command, name),
+        };
         self.captured.take().unwrap_or_default()
     }
 

@@ -28,22 +28,20 @@ pub(super) fn server(error: io::Error, files: &ClientFiles, name: &ServerName<'s
 }
 
 fn certificate(wrong: &CertificateError, files: &ClientFiles, name: &ServerName<'static>) -> String {
-    let name = name.to_str();
+    let (name, authorities) = (name.to_str(), files.settings.authorities());
     match wrong {
         CertificateError::UnknownIssuer => match &files.authorities {
             Some(path) => {
-                format!("no authority in {} has signed the server's certificate (upstream_tls_ca_file)", path.display())
+                format!("no authority in {} has signed the server's certificate ({authorities})", path.display())
             }
-            None => {
+            None => format!(
                 "no authority that the system trusts has signed the server's certificate; name the file of the one \
-                     that has with upstream_tls_ca_file"
-                    .to_owned()
-            }
+                 that has with {authorities}"
+            ),
         },
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "the server's certificate is not for {name}; set upstream_tls_server_name to one of its subject \
-             alternative names ({wrong})"
-        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("the server's certificate is not for {name}; {} ({wrong})", files.settings.other_name())
+        }
         // A certificate that signed itself, and says that it is an authority.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "the server's certificate is an authority's own; give it one that the authority has signed".to_owned()
@@ -69,10 +67,7 @@ fn refusal(alert: Alert, files: &ClientFiles) -> String {
             | Alert::DecryptError
     );
     match &files.identity {
-        None if about_us => format!(
-            "the server ends the connection ({alert:?}); if it asks for a certificate, name one with \
-             upstream_tls_certificate_file and upstream_tls_key_file"
-        ),
+        None if about_us => format!("the server ends the connection ({alert:?}); {}", files.settings.identity()),
         Some(identity) if about_us => {
             format!("the server does not take the certificate {} ({alert:?})", identity.certificate.display())
         }

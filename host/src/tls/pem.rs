@@ -21,16 +21,15 @@ pub(super) fn authorities(path: &Path) -> anyhow::Result<RootCertStore> {
 }
 
 /// The authorities that the system trusts: those of the operator are among them, and they are renewed with the system
-/// and not with this program.
-pub(super) fn system_authorities() -> anyhow::Result<RootCertStore> {
+/// and not with this program. `setting`: where others can be named.
+pub(super) fn system_authorities(setting: &str) -> anyhow::Result<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     let mut authorities = RootCertStore::empty();
     authorities.add_parsable_certificates(found.certs);
     let why = found.errors.first().map_or(String::new(), |error| format!(" ({error})"));
     ensure!(
         !authorities.is_empty(),
-        "the system has no certificate authorities{why}; install its ca-certificates, or name a file with \
-         upstream_tls_ca_file"
+        "the system has no certificate authorities{why}; install its ca-certificates, or name a file with {setting}"
     );
     Ok(authorities)
 }

@@ -14,9 +14,9 @@ use crate::command::Data;
 
 /// A connection for walking the keys of one database.
 pub struct Keys {
-    server: MultiplexedConnection,
+    pub(super) server: MultiplexedConnection,
     /// The keys are those of a cluster.
-    cluster: bool,
+    pub(super) cluster: bool,
 }
 
 /// One step of a walk.

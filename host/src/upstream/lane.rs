@@ -265,25 +265,33 @@ impl Shared {
         if let Some(reason) = over {
             return Err(reason);
         }
-        let mut from = 0;
         // Replies that follow each other to the same session are handed on in one piece.
-        let mut run = Run::default();
+        let (mut from, mut run) = (0, Run::default());
+        let done = self.hand_on(bytes, splitter, &mut from, &mut run);
+        // Also where nonsense follows: these came whole, and are no longer in the queue of what is owed.
+        run.finish(bytes, from);
+        bytes.advance(from);
+        done
+    }
+
+    /// Takes one whole reply after the other. `from` is where the next one begins; `run` may be left with some.
+    fn hand_on(&self, bytes: &[u8], splitter: &mut Splitter, from: &mut usize, run: &mut Run) -> Result<(), String> {
         loop {
-            let rest = bytes.get(from..).unwrap_or_default();
+            let rest = bytes.get(*from..).unwrap_or_default();
             let Some(length) = splitter.split(rest).map_err(|error| error.to_string())? else { break };
             let frame = rest.get(..length).unwrap_or_default();
-            let end = from + length;
+            let end = *from + length;
             if self.is_unasked(frame) {
-                run.finish(bytes, from);
+                run.finish(bytes, *from);
                 self.unasked(frame);
-                from = end;
+                *from = end;
                 continue;
             }
             let mut queue = self.queue.borrow_mut();
             if let Some(front) = queue.front_mut().filter(|front| front.count > 1) {
                 front.count -= 1;
-                run.extend(&front.outbox, bytes, from);
-                from = end;
+                run.extend(&front.outbox, bytes, *from);
+                *from = end;
                 continue;
             }
             let entry = queue.pop_front();
@@ -300,19 +308,17 @@ impl Shared {
                 _ => false,
             };
             if forwards {
-                run.extend(&entry.outbox, bytes, from);
+                run.extend(&entry.outbox, bytes, *from);
             } else {
-                run.finish(bytes, from);
+                run.finish(bytes, *from);
                 self.special(entry, frame)?;
             }
-            from = end;
+            *from = end;
             if self.queue.borrow().front().is_some_and(|entry| !entry.expect.is_remote()) {
-                run.finish(bytes, from);
+                run.finish(bytes, *from);
                 self.locals();
             }
         }
-        run.finish(bytes, from);
-        bytes.advance(from);
         Ok(())
     }
 

@@ -127,8 +127,10 @@ impl Checked {
         let mut add = |name: &str, value: Value| drop(all.as_object_mut().map(|all| all.insert(name.into(), value)));
         if let Some(review) = &self.review {
             add("contract", review.version.clone().into());
+            add("hosts", review.version.as_deref().and_then(contract::hosts).into());
             add("exports", review.exports.iter().map(|item| item.name.as_str()).collect());
-            let import = |item: &contract::Item| json!({ "name": item.name, "offered": item.offered });
+            let import =
+                |item: &contract::Item| json!({ "name": item.name, "offered": item.offered, "inert": item.inert });
             add("imports", review.imports.iter().map(import).collect());
         }
         match &self.loaded {
@@ -154,6 +156,7 @@ impl Checked {
                 add("settings", serde_json::from_str(&policy.settings).unwrap_or_default());
                 add("cases_passed", policy.passed.0.into());
                 add("load_ms", u64::try_from(policy.load_time.as_millis()).unwrap_or_default().into());
+                add("code_found", facts.code_found.into());
                 add("compile_ms", u64::try_from(facts.compile_time.as_millis()).unwrap_or_default().into());
             }
         }
@@ -165,7 +168,10 @@ impl Checked {
 fn of_contract(review: &Review) -> String {
     let host = format!("bellwether {} speaks {}", env!("CARGO_PKG_VERSION"), contract::VERSION);
     match &review.version {
-        Some(version) => format!("bellwether:policy@{version}; {host}"),
+        Some(version) => {
+            let served = contract::hosts(version).map_or(String::new(), |hosts| format!(", served by {hosts}"));
+            format!("bellwether:policy@{version}{served}; {host}")
+        }
         None => format!("none of its interfaces is the contract's; {host}"),
     }
 }

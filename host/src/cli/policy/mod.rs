@@ -1,11 +1,13 @@
 //! `bellwether policy …`: what the author of a policy types. Each verb uses the engine and the limits of the server, so
-//! that what passes here loads there; none of them connects to anything.
+//! that what passes here loads there; `push` and `pull` connect to registries, the others to nothing.
 
 mod bench;
 mod build;
 mod check;
 mod explain;
 mod new;
+mod pull;
+mod push;
 mod test;
 
 use std::io::Write;
@@ -17,25 +19,26 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Call, Verb, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::policy::{Engine, Limits, Mount, Origin};
+use crate::policy::{Engine, Mount, Origin};
 use crate::reload::settings_of;
 
 pub(super) const VERB: Verb = Verb {
     name: "policy",
     command: |command| {
         let command = command
-            .about("Write a policy: new, build, check, test, bench, explain")
+            .about("Write a policy: new, build, check, test, bench, explain; ship it: push, pull")
             .subcommand_required(true)
             .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
-            command.subcommand(settings_args(own, is_limit))
+            command.subcommand(settings_args(own, if is_shipping(verb) { of_shipping } else { is_of_engine }))
         })
     },
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 6] = [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB];
+const VERBS: [Verb; 8] =
+    [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB, push::VERB, pull::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
@@ -43,14 +46,32 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     (verb.run)(Call { verb: verb.name, matches, ..call }, out)
 }
 
+/// Of the settings, those that bound what a policy may take, and say where compiled code is kept.
+fn is_of_engine(setting: &Setting) -> bool {
+    is_limit(setting) || setting.name.starts_with("compiled_")
+}
+
 /// Of the settings, those that bound what a policy may take.
 fn is_limit(setting: &Setting) -> bool {
-    setting.name.starts_with("policy_") && setting.name.ends_with("_max")
+    setting.name.starts_with("policy_") && setting.name.ends_with("_max") && !is_of_registries(setting)
+}
+
+/// Of the settings, those about registries and what comes from them.
+fn is_of_registries(setting: &Setting) -> bool {
+    ["policy_registry_", "policy_artifact_", "policy_keys_"].iter().any(|begin| setting.name.starts_with(begin))
+}
+
+fn is_shipping(verb: &Verb) -> bool {
+    [push::VERB.name, pull::VERB.name].contains(&verb.name)
+}
+
+fn of_shipping(setting: &Setting) -> bool {
+    is_limit(setting) || is_of_registries(setting)
 }
 
 /// The server's engine, with its limits.
 fn engine(call: &Call<'_>) -> anyhow::Result<Engine> {
-    Engine::new(Limits::of(&call.config))
+    Engine::new(&call.config)
 }
 
 fn json_arg() -> Arg {

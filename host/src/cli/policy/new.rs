@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Arg, builder::PossibleValuesParser};
 
 use super::super::{Call, Verb};
@@ -34,7 +34,7 @@ pub(super) const VERB: Verb = Verb {
                     .long("lang")
                     .value_name("LANGUAGE")
                     .help("What it is written in")
-                    .value_parser(PossibleValuesParser::new(["rust", "python", "js"]))
+                    .value_parser(PossibleValuesParser::new(LANGUAGES.map(|of| of.name)))
                     .default_value("rust"),
             )
             .arg(Arg::new("sdk").long("sdk").value_name("PATH|GIT").help(
@@ -47,37 +47,84 @@ pub(super) const VERB: Verb = Verb {
 
 /// What differs from role to role.
 struct Template {
-    code: &'static str,
+    /// In each language, in the order of [`LANGUAGES`]. None: not there yet.
+    code: [Option<&'static str>; 3],
     cases: &'static str,
+}
+
+/// What differs from language to language.
+struct Language {
+    name: &'static str,
+    /// Where the policy is.
+    source: &'static str,
+    /// The files around it.
+    files: &'static [(&'static str, &'static str)],
+    ignored: &'static str,
+    /// What is typed once before the first build.
+    install: &'static str,
+    /// How the native unit tests are run.
+    unit: &'static str,
 }
 
 const ROLES: [(Role, Template); 3] = [
     (
         Role::Ttl,
         Template {
-            code: include_str!("../../../templates/ttl/lib.rs"),
+            code: [
+                Some(include_str!("../../../templates/ttl/lib.rs")),
+                Some(include_str!("../../../templates/ttl/policy.py")),
+                Some(include_str!("../../../templates/ttl/policy.js")),
+            ],
             cases: include_str!("../../../templates/ttl/cases.toml"),
         },
     ),
     (
         Role::Namespaces,
         Template {
-            code: include_str!("../../../templates/namespaces/lib.rs"),
+            code: [Some(include_str!("../../../templates/namespaces/lib.rs")), None, None],
             cases: include_str!("../../../templates/namespaces/cases.toml"),
         },
     ),
     (
         Role::MarketHours,
         Template {
-            code: include_str!("../../../templates/market-hours/lib.rs"),
+            code: [Some(include_str!("../../../templates/market-hours/lib.rs")), None, None],
             cases: include_str!("../../../templates/market-hours/cases.toml"),
         },
     ),
 ];
 
-const MANIFEST: &str = include_str!("../../../templates/manifest.toml");
+const LANGUAGES: [Language; 3] = [
+    Language {
+        name: "rust",
+        source: "src/lib.rs",
+        files: &[("Cargo.toml", include_str!("../../../templates/manifest.toml"))],
+        ignored: "/target\n/*.wasm\n",
+        install: "rustup target add wasm32-unknown-unknown\n",
+        unit: "cargo test                              # the native unit tests\n",
+    },
+    Language {
+        name: "python",
+        source: "policy.py",
+        files: &[
+            ("pyproject.toml", include_str!("../../../templates/pyproject.toml")),
+            ("requirements.txt", include_str!("../../../templates/requirements.txt")),
+        ],
+        ignored: "/.venv\n/*.wasm\n__pycache__\n",
+        install: "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt\n",
+        unit: "",
+    },
+    Language {
+        name: "js",
+        source: "policy.js",
+        files: &[("package.json", include_str!("../../../templates/package.json"))],
+        ignored: "/node_modules\n/*.wasm\n",
+        install: "npm install                             # needs Node.js 20 or later\n",
+        unit: "",
+    },
+];
+
 const README: &str = include_str!("../../../templates/README.md");
-const IGNORED: &str = "/target\n/*.wasm\n";
 /// A policy's name is the name of its file, and of a crate.
 const NAME_BYTES_MAX: usize = 64;
 /// What Rust keeps for itself, of the words that are names otherwise.
@@ -106,43 +153,50 @@ enum Sdk {
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let text = |name: &str| call.matches.get_one::<String>(name).map_or("", String::as_str);
-    if text("lang") != "rust" {
-        bail!(
-            "policies in {} are not there yet; Rust is (`--lang rust`), and a component of any language is served \
-             that exports the contract and imports nothing else",
-            text("lang")
-        );
-    }
     let folder = Path::new(text("name"));
     let name = crate_name(folder)?;
     ensure_empty(folder)?;
-    let sdk = sdk(call.matches.get_one::<String>("sdk"), folder)?;
     let found = ROLES.iter().find(|(role, _)| role.interface() == text("role"));
     let (role, template) = found.context("there is no such role")?;
+    let mut languages = LANGUAGES.iter().zip(template.code);
+    let (language, code) = languages.find(|(of, _)| of.name == text("lang")).context("there is no such language")?;
+    let code = code.with_context(|| {
+        format!("{} policies in {} have no template yet; ttl policies have", role.interface(), language.name)
+    })?;
+    let sdk = (language.name == "rust").then(|| sdk(call.matches.get_one::<String>("sdk"), folder)).transpose()?;
     let fill = |text: &str| {
         // A ttl policy is found by the name in a rule; of the others there is one of that name to be replaced.
         let mount = if *role == Role::Ttl { name } else { role.interface() };
         let text = text.replace("{{name}}", name).replace("{{role}}", role.interface());
-        text.replace("{{mount}}", mount).replace("{{sdk}}", &sdk.dependency())
+        let text = text.replace("{{source}}", language.source).replace("{{install}}", language.install);
+        let text = text.replace("{{mount}}", mount).replace("{{unit}}", language.unit);
+        text.replace("{{sdk}}", &sdk.as_ref().map(Sdk::dependency).unwrap_or_default())
     };
     let mut files = vec![
-        ("Cargo.toml".to_owned(), fill(MANIFEST)),
         ("README.md".to_owned(), fill(README)),
-        (".gitignore".to_owned(), IGNORED.to_owned()),
+        (".gitignore".to_owned(), language.ignored.to_owned()),
         (format!("{name}.cases.toml"), template.cases.to_owned()),
-        ("src/lib.rs".to_owned(), template.code.to_owned()),
+        (language.source.to_owned(), fill(code)),
     ];
+    files.extend(language.files.iter().map(|(name, text)| ((*name).to_owned(), fill(text))));
     files.extend(contract::WIT.iter().map(|(name, text)| (format!("wit/{name}"), (*text).to_owned())));
-    files.extend(sdk.lock()?.map(|lock| ("Cargo.lock".to_owned(), lock)));
-    for folder in [folder.join("src"), folder.join("wit")] {
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
+    files.extend(sdk.as_ref().map_or(Ok(None), Sdk::lock)?.map(|lock| ("Cargo.lock".to_owned(), lock)));
     for (file, content) in &files {
         let path = folder.join(file);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let shown = folder.display();
-    writeln!(out, "{shown} is a {} policy: {shown}/src/lib.rs, {shown}/{name}.cases.toml", role.interface())?;
+    writeln!(out, "{shown} is a {} policy: {shown}/{}, {shown}/{name}.cases.toml", role.interface(), language.source)?;
+    match language.name {
+        "python" => {
+            writeln!(out, "Now type:  python3 -m venv {shown}/.venv")?;
+            writeln!(out, "and then:  {shown}/.venv/bin/pip install -r {shown}/requirements.txt")?;
+        }
+        "js" => writeln!(out, "Now type:  npm install --prefix {shown}")?,
+        _ => {}
+    }
     writeln!(out, "Now type:  bellwether policy build {shown}")?;
     writeln!(out, "and then:  bellwether policy test {shown}")?;
     Ok(ExitCode::SUCCESS)

@@ -85,6 +85,9 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What projects have, one for each language.
+const MANIFESTS: [&str; 3] = ["Cargo.toml", "pyproject.toml", "package.json"];
+
 /// The components of a folder, or the one that was named.
 fn components(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !path.is_dir() {
@@ -94,7 +97,7 @@ fn components(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     let mut found: Vec<_> = paths.into_iter().filter(|path| path.extension().is_some_and(|of| of == "wasm")).collect();
     found.sort_unstable();
-    if found.is_empty() && path.join("Cargo.toml").is_file() {
+    if found.is_empty() && MANIFESTS.iter().any(|name| path.join(name).is_file()) {
         bail!("{0} is not built; type: bellwether policy build {0}", path.display());
     }
     ensure!(!found.is_empty(), "{} has no component (NAME.wasm)", path.display());
@@ -106,8 +109,11 @@ fn is_stale(component: &Path) -> bool {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     let folder = component.parent().unwrap_or(Path::new(""));
     let sources = std::fs::read_dir(folder.join("src")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let newest = sources.chain([folder.join("Cargo.toml")]).filter_map(|path| modified(&path)).max();
-    folder.join("Cargo.toml").is_file() && newest > modified(component)
+    let Some(manifest) = MANIFESTS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
+        return false;
+    };
+    let own = ["policy.py", "policy.js"].map(|name| folder.join(name));
+    sources.chain(own).chain([manifest]).filter_map(|path| modified(&path)).max() > modified(component)
 }
 
 // === impl Tested ===

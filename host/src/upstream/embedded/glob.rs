@@ -2,7 +2,7 @@
 //! last star.
 
 /// Whether all of `text` matches the pattern.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
     // Behind the last star: the pattern there, and the text that the star has not yet taken.
     let mut retry: Option<(&[u8], &[u8])> = None;

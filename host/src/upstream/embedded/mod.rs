@@ -12,7 +12,7 @@ mod commands;
 mod connection;
 mod counters;
 mod expiry;
-mod glob;
+pub mod glob;
 mod hashes;
 mod keys;
 mod keyspace;

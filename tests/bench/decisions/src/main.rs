@@ -17,7 +17,7 @@ use bellwether::config::{Config, Texts};
 use bellwether::metrics::Metrics;
 use bellwether::policy::{Answer, Decider, PolicySet, Question};
 use bellwether::proxy::{Plan, Policies};
-use bellwether::reload::Reloader;
+use bellwether::reload::{Folder, Reloader};
 use bellwether::resp::request::{Limits, Scanned, Scanner};
 use bellwether::resp::write;
 
@@ -65,7 +65,7 @@ fn run(out: &mut impl Write) -> anyhow::Result<()> {
 
 fn figures(calls: usize) -> anyhow::Result<Vec<Figure>> {
     let config = Config::from_texts(&Texts::defaults())?;
-    let reloader = Reloader::new(&config, "warn", Clock::new(|| 0, 0))?;
+    let reloader = Reloader::new(&config, Folder::new(None, "warn"), Clock::new(|| 0, 0))?;
     let set = Arc::new(PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?);
     let keys = |namespaces: &[&str]| -> Vec<String> {
         let of = |namespace| SYMBOLS.iter().map(move |symbol| format!("fyntrix:{namespace}:quote:{symbol}"));

@@ -17,7 +17,7 @@ use bellwether::clock::Clock;
 use bellwether::config::{Config, Texts};
 use bellwether::policy::standard::{STANDARD, Standard};
 use bellwether::policy::{Decider, Mount, Origin, PolicySet};
-use bellwether::reload::Reloader;
+use bellwether::reload::{Folder, Reloader};
 use bellwether_calendar::{CalendarData, Calendars};
 use chrono::{DateTime, Utc};
 use exchange_hours::{ExchangeCalendar, calendar_for_exchange};
@@ -263,7 +263,8 @@ fn load(figures: &mut Figures) -> Result<Arc<PolicySet>, Failure> {
         cases: None,
         origin: Origin::Embedded,
     };
-    let reloader = Reloader::new(&Config::from_texts(&Texts::defaults())?, "warn", Clock::new(|| 0, 0))?;
+    let reloader =
+        Reloader::new(&Config::from_texts(&Texts::defaults())?, Folder::new(None, "warn"), Clock::new(|| 0, 0))?;
     let set = PolicySet::load(reloader.engine(), 1, &[mount], None)?;
     let policy = set.policies.first().ok_or("the set is empty")?;
     let compile = policy.facts.compile_time;
