@@ -108,7 +108,7 @@ impl Folder {
         };
         let file = std::fs::File::open(path).with_context(cannot)?;
         let mut content = Vec::new();
-        file.take(bytes_max as u64 + 1).read_to_end(&mut content).with_context(cannot)?;
+        file.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut content).with_context(cannot)?;
         let bytes = metadata.len().max(content.len() as u64);
         let path = path.display();
         ensure!(content.len() <= bytes_max, "{path} has {bytes} bytes; at most {bytes_max} are allowed{setting}");
