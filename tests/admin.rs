@@ -7,8 +7,8 @@ use crate::harness::{Client, Redis, Sidecar, encoded, folder, run};
 /// The buckets of a histogram of calls that take nanoseconds to microseconds, with time for one that does not end.
 const CALL_SECONDS_FIRST_MAX: f64 = 1e-6;
 
-const KNOWN: &str = "there are /healthz, /readyz, /metrics, /policies, /rollout, /top and /openapi.json, which \
-                     describes them and what can be changed\n";
+const KNOWN: &str = "there are /healthz, /readyz, /metrics, /policies, /record, /rollout, /top and /openapi.json, \
+                     which describes them and what can be changed\n";
 
 fn check(sidecar: &Sidecar, request: &str, expect: (u16, &str)) {
     let (method, path) = request.split_once(' ').unwrap();

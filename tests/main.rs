@@ -30,6 +30,7 @@ mod market;
 mod near;
 mod oci;
 mod policy;
+mod record;
 mod reload;
 mod retime;
 mod rollout;

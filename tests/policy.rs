@@ -5,6 +5,7 @@ mod check;
 mod compiled;
 mod one;
 mod project;
+mod replay;
 
 use std::path::Path;
 

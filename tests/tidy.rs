@@ -163,9 +163,11 @@ const LAYERS: [Rule; 8] = [
         broken: |source| source.holding(&["wasmtime::"]),
     },
     Rule {
-        why: "only proxy asks a policy about a key (cli explains what it asks). Call `Policies::decide`",
+        why: "only proxy asks a policy about a key (cli explains what it asks, record compares). Call \
+              `Policies::decide`",
         files: |path| {
-            host(path) && !["proxy", "policy", "cli"].iter().any(|of| path.starts_with(&format!("host/src/{of}")))
+            host(path)
+                && !["proxy", "policy", "cli", "record"].iter().any(|of| path.starts_with(&format!("host/src/{of}")))
         },
         broken: |source| source.holding(&["Decider", "decider()"]),
     },
@@ -215,18 +217,30 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
         "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],
-        "proxy" => {
-            &["proxy", "policy", "upstream", "near", "lease", "metrics", "resp", "command", "namespace", "config"]
-        }
+        "record" => &["record", "policy", "command"],
+        "proxy" => &[
+            "proxy",
+            "record",
+            "policy",
+            "upstream",
+            "near",
+            "lease",
+            "metrics",
+            "resp",
+            "command",
+            "namespace",
+            "config",
+        ],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
-        "rollout" => &["rollout", "policy", "config"],
-        "reload" => &["reload", "rollout", "clock", "policy", "metrics", "config"],
+        "rollout" => &["rollout", "record", "policy", "config"],
+        "reload" => &["reload", "rollout", "record", "clock", "policy", "metrics", "config"],
         "listen" => &["listen", "session", "tls", "config"],
         "session" | "worker" => &[
             "session",
             "worker",
             "clock",
             "proxy",
+            "record",
             "policy",
             "upstream",
             "near",

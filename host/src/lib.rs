@@ -8,8 +8,8 @@
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`oci`] brings policies from a registry,
 //! [`reload`] loads new ones and [`rollout`] knows which are in force, [`retime`] decides anew about keys that are
-//! there already, [`top`] sees which are busy and which large, [`admin`] and [`metrics`] tell how it goes, [`cli`] is
-//! what a person types.
+//! there already, [`top`] sees which are busy and which large, [`record`] hands on the decisions that were made,
+//! [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -25,6 +25,7 @@ pub mod near;
 pub mod oci;
 pub mod policy;
 pub mod proxy;
+pub mod record;
 pub mod reload;
 pub mod resp;
 pub mod retime;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
 use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
+use crate::record::Records;
 use crate::rollout::content::digest;
 use crate::rollout::{Came, Content, FolderIs, Keep, Kept, KeptGeneration, Order, Rollout};
 
@@ -33,6 +34,7 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
     rollout: Arc<Rollout>,
+    records: Arc<Records>,
     /// The folder as it was when it was last read.
     seen: Fingerprint,
 }
@@ -79,6 +81,7 @@ impl Reloader {
             metrics: Arc::default(),
             last_refusal: Arc::default(),
             rollout: Arc::new(rollout),
+            records: Arc::default(),
             seen: Fingerprint::default(),
         })
     }
@@ -105,6 +108,11 @@ impl Reloader {
     /// The generations, and the way to order something.
     pub fn rollout(&self) -> Arc<Rollout> {
         Arc::clone(&self.rollout)
+    }
+
+    /// The way to listen to decisions.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
     }
 
     /// What the policy folder holds, where it was refused.

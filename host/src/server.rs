@@ -115,6 +115,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         facts: Arc::new(facts),
         metrics: Arc::clone(&metrics),
         clients,
+        records: status.records(),
         current,
         config: Arc::clone(&config),
     };
@@ -132,8 +133,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         reason = &mut stop => reason,
     };
     status.draining();
-    drop(listeners);
-    drop((watching, watched, sweeping));
+    drop((listeners, watching, watched, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(warming, Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())

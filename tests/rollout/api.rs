@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
-use super::{page, serve};
+use super::{page, serve, wait_for_states};
+use crate::harness::policies::put;
 use crate::harness::{Redis, Sidecar, folder, run_with};
 
 /// A request with headers of its own: the status and the body of the answer.
@@ -15,8 +16,15 @@ fn ask(sidecar: &Sidecar, request: &str, headers: &str, body: &[u8]) -> (u16, St
         .unwrap();
     // One that does not want all of it may have answered and gone.
     drop(socket.write_all(body));
-    let mut answer = Vec::new();
-    drop(socket.read_to_end(&mut answer));
+    let (mut answer, mut block) = (Vec::new(), [0; 4096]);
+    // What comes in chunks may have no end: its head says enough.
+    let endless = |answer: &[u8]| String::from_utf8_lossy(answer).contains("transfer-encoding: chunked\r\n");
+    while !endless(&answer)
+        && let Ok(read) = socket.read(&mut block)
+        && read > 0
+    {
+        answer.extend(&block[..read]);
+    }
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: {answer:?}"));
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
@@ -79,6 +87,89 @@ fn what_cannot_be_asked() {
     check("GET /bypass", b"", 405, "this changes something: POST it");
     check("PUT /bypass", b"", 405, "GET, HEAD and POST are allowed");
     assert_eq!(page(&sidecar)["generations"].as_array().unwrap().len(), 1);
+}
+
+/// What of an answer is not as it is described: types, alternatives, what must be there, and what nobody describes.
+fn faults(description: &Value, schema: &Value, answer: &Value, at: &str) -> Vec<String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        return faults(description, description.pointer(name.trim_start_matches('#')).unwrap(), answer, at);
+    }
+    let is = |kind: &Value| match kind.as_str().unwrap() {
+        "object" => answer.is_object(),
+        "array" => answer.is_array(),
+        "string" => answer.is_string(),
+        "integer" => answer.is_u64() || answer.is_i64(),
+        "number" => answer.is_number(),
+        "boolean" => answer.is_boolean(),
+        "null" => answer.is_null(),
+        kind => panic!("{at}: {kind}"),
+    };
+    let fits = match (&schema["type"], schema["enum"].as_array()) {
+        (Value::Array(kinds), _) => kinds.iter().any(is),
+        (Value::Null, Some(alternatives)) => alternatives.contains(answer),
+        (kind, _) => is(kind),
+    };
+    let mut faults_found = if fits { vec![] } else { vec![format!("{at}: {answer} is not {schema}")] };
+    let below = |name: &str| format!("{at}/{name}");
+    for name in schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()) {
+        if answer.is_object() && answer.get(name).is_none() {
+            faults_found.push(format!("{} is missing", below(name)));
+        }
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, value) in answer.as_object().into_iter().flatten() {
+            match properties.get(name) {
+                Some(schema) => faults_found.extend(faults(description, schema, value, &below(name))),
+                None => faults_found.push(format!("{} is not described", below(name))),
+            }
+        }
+    }
+    for item in answer.as_array().into_iter().flatten().filter(|_| schema.get("items").is_some()) {
+        faults_found.extend(faults(description, &schema["items"], item, &below("items")));
+    }
+    faults_found
+}
+
+/// The page and an answer of a sidecar that has been through something are as they are described.
+pub(super) fn check_description(sidecar: &Sidecar) {
+    let description: Value = serde_json::from_str(&sidecar.admin("/openapi.json").1).unwrap();
+    let schema = |name: &str| &description["components"]["schemas"][name];
+    assert_eq!(
+        faults(&description, schema("rollout"), &page(sidecar), ""),
+        Vec::<String>::new(),
+        "{:#}",
+        page(sidecar)
+    );
+    let (status, done) = ask(sidecar, "POST /bypass?is=off", "", b"");
+    let done = serde_json::from_str(&done).unwrap();
+    assert_eq!((status, faults(&description, schema("done"), &done, "")), (200, vec![]), "{done}");
+}
+
+#[test]
+fn answers_are_as_described() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let sidecar = serve(&redis, policies.path(), &[]);
+    check_description(&sidecar);
+    put(policies.path(), "ttl.toml", b"[settings]\nx = 1");
+    wait_for_states(&sidecar, &[(1, "active"), (2, "rejected")]);
+    check_description(&sidecar);
+    put(policies.path(), "ttl.toml", super::open_ttl(15).as_bytes());
+    wait_for_states(&sidecar, &[(1, "retired"), (2, "rejected"), (3, "active")]);
+    check_description(&sidecar);
+    // What checks this finds what is wrong.
+    let description: Value = serde_json::from_str(&sidecar.admin("/openapi.json").1).unwrap();
+    let found = |schema: &Value, answer: Value| faults(&description, schema, &answer, "").join("; ");
+    let rollout = &description["components"]["schemas"]["rollout"];
+    let mut wrong = page(&sidecar);
+    wrong["bypass"] = "no".into();
+    wrong["more"] = 1.into();
+    wrong["generations"][0]["state"] = "lost".into();
+    wrong.as_object_mut().unwrap().remove("digest");
+    let found = found(rollout, wrong);
+    for expect in ["/digest is missing", "/bypass: \"no\" is not", "/more is not described", "/items/state: \"lost\""] {
+        assert!(found.contains(expect), "{expect}: {found}");
+    }
 }
 
 /// Every path that is described is there and answers with a status that is described; no other method is taken; and

@@ -53,6 +53,24 @@ pub(super) fn text(status: &Status) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// What has been counted, without labels.
+fn counters(status: &Status, set: &PolicySet) -> Vec<(&'static str, &'static str, u64)> {
+    let metrics = &status.metrics;
+    vec![
+        ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
+        ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
+        ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+        ("components_compiled", "Components that were compiled", set.compiled().now()),
+        ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
+        ("generations", "Policy sets put in force", metrics.generations.get()),
+        ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+        ("records", "Decisions that were recorded for those who listen", status.records.made()),
+        ("records_dropped", "Records that a listener had no room for", status.records.dropped()),
+        ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
+        ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
+    ]
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -89,17 +107,7 @@ impl Snapshot {
         let last_good = i64::from(status.rollout.board().last_good.is_some());
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
-            counters: vec![
-                ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
-                ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
-                ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
-                ("components_compiled", "Components that were compiled", set.compiled().now()),
-                ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
-                ("generations", "Policy sets put in force", metrics.generations.get()),
-                ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
-                ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
-                ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
-            ],
+            counters: counters(status, &set),
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
                 ("upstream_connections", "Connections to the server", number(status.upstream.connections())),
@@ -109,6 +117,7 @@ impl Snapshot {
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("bypass", "1 while policies are out of the path", i64::from(set.is_bypass)),
                 ("last_good_served", "1 while an earlier generation serves, the folder being broken", last_good),
+                ("record_listeners", "Who listens to decisions", number(status.records.listeners())),
                 ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],

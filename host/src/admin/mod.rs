@@ -3,6 +3,7 @@
 
 mod metrics;
 mod openapi;
+mod record;
 mod rollout;
 mod top;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
+use http_body_util::Either;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -26,6 +28,7 @@ use crate::config::{Config, Secret};
 use crate::metrics::Metrics;
 use crate::near::Versions;
 use crate::policy::PolicySet;
+use crate::record::Records;
 use crate::reload::{Refusal, Reloader};
 use crate::rollout::Rollout;
 use crate::session::Clients;
@@ -46,6 +49,7 @@ pub struct Status {
     /// What requests that change something must carry.
     token: Option<Secret>,
     body_bytes_max: usize,
+    records: Arc<Records>,
     /// Set once clients are accepted.
     clients: OnceLock<Arc<Clients>>,
     /// Ways to ask the workers, set with the clients.
@@ -80,6 +84,7 @@ impl Status {
             current,
             last_refusal: reloader.last_refusal(),
             rollout: reloader.rollout(),
+            records: reloader.records(),
             token: config.admin_token.clone(),
             body_bytes_max: config.admin_body_bytes_max,
             clients,
@@ -94,6 +99,11 @@ impl Status {
         // There is one listener, which begins once.
         drop(self.orders.set(orders));
         drop(self.clients.set(clients));
+    }
+
+    /// Who listens to decisions.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
     }
 
     /// Values are being read into the near cache, or are there now.
@@ -165,7 +175,7 @@ impl Status {
     }
 
     /// The answer to a request that came from this machine, or from elsewhere.
-    async fn answer(&self, request: Request<Incoming>, is_near: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, is_near: bool) -> Response<Body> {
         if request.method() == Method::POST {
             return rollout::change(self, request, is_near).await;
         }
@@ -186,6 +196,10 @@ impl Status {
                 Ok(asked) => response(StatusCode::OK, JSON, format!("{:#}\n", top::page(self, asked).await)),
                 Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
             },
+            "/record" => match record::Asked::read(request.uri().query().unwrap_or_default()) {
+                Ok(asked) => record::page(self, asked, request.method() == Method::HEAD),
+                Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
+            },
             "/policies" => response(StatusCode::OK, JSON, format!("{:#}\n", self.policies())),
             "/rollout" => response(StatusCode::OK, JSON, format!("{:#}\n", rollout::page(self))),
             "/openapi.json" => response(StatusCode::OK, JSON, openapi::TEXT.into()),
@@ -193,6 +207,9 @@ impl Status {
         }
     }
 }
+
+/// A page that is there, or decisions as they are made.
+type Body = Either<Full<Bytes>, record::Stream>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -231,8 +248,8 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
     Ok(address)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, ORIGIN};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
-use super::{JSON, Status, TEXT, response};
+use super::{Body, JSON, Status, TEXT, response};
 use crate::rollout::{Candidate, Denied, Done, FolderIs, Gate, Generation, Order, State, tar};
 
 /// Why a request is not carried out.
@@ -46,13 +46,14 @@ pub(super) fn page(status: &Status) -> Value {
             "serving": board.last_good.is_some(),
             "why": board.last_good,
         },
+        "shadow": null,
         "remarks": remarks,
         "generations": history,
     })
 }
 
 /// Carries out a request that changes something.
-pub(super) async fn change(status: &Status, request: Request<Incoming>, is_near: bool) -> Response<Full<Bytes>> {
+pub(super) async fn change(status: &Status, request: Request<Incoming>, is_near: bool) -> Response<Body> {
     let answer = match allowed(status, &request, is_near) {
         Ok(()) => carry_out(status, request).await,
         Err(refused) => Err(refused),
@@ -100,7 +101,7 @@ async fn carry_out(status: &Status, request: Request<Incoming>) -> Result<Done, 
         "/rollout/reject" => Options::read(&query, &[]).map(|_| Order::Reject)?,
         "/rollout/rollback" => Order::Rollback(Options::read(&query, &["to"])?.number("to")?),
         "/bypass" => return bypass(status, Options::read(&query, &["is"])?).await,
-        "/healthz" | "/readyz" | "/metrics" | "/policies" | "/rollout" | "/top" | "/openapi.json" => {
+        "/healthz" | "/readyz" | "/metrics" | "/policies" | "/record" | "/rollout" | "/top" | "/openapi.json" => {
             return Err((StatusCode::METHOD_NOT_ALLOWED, "this is only told: GET and HEAD are allowed".to_owned()));
         }
         _ => return Err((StatusCode::NOT_FOUND, "there is no such path; /openapi.json lists them".to_owned())),

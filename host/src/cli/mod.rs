@@ -9,6 +9,7 @@ mod format;
 mod market;
 mod paint;
 mod policy;
+mod record;
 mod retime;
 mod rollout;
 mod screen;
@@ -69,7 +70,7 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 11] = [
+const VERBS: [Verb; 12] = [
     serve::SERVE,
     serve::DEV,
     check::VERB,
@@ -79,6 +80,7 @@ const VERBS: [Verb; 11] = [
     retime::VERB,
     rollout::VERB,
     bypass::VERB,
+    record::VERB,
     policy::VERB,
     config::VERB,
 ];

@@ -257,6 +257,11 @@ impl Policy {
         Begun::compiled(engine, mount, None)?.configured(engine)?.tested(engine)
     }
 
+    /// Whether it may ask the market-hours policy at any time.
+    pub(super) fn asks_markets(&self) -> bool {
+        self.facts.imports.iter().any(|import| import.contains("/market-hours@"))
+    }
+
     /// The rules of a namespaces policy by themselves, as a set of its own would have them; none: it has another role.
     ///
     /// # Errors
@@ -279,7 +284,7 @@ impl Policy {
     }
 
     /// Its name, digest and, where they matter, its settings' digest.
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let settings = match self.settings.as_str() {
             "{}" => String::new(),
             settings => format!(" settings sha256:{:.8}", super::engine::digest(settings.as_bytes())),
