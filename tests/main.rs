@@ -34,6 +34,7 @@ mod policy;
 mod record;
 mod reload;
 mod retime;
+mod rollout;
 mod sentinel;
 mod soak;
 mod tidy;

@@ -92,7 +92,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stop);
-    let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), reloader.last_refusal());
+    let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), &reloader, &config);
     if let Some(address) = config.admin_listen {
         let address = admin::start(address, Arc::clone(&status)).await?;
         tracing::info!(%address, "admin server listens");

@@ -22,9 +22,9 @@ fn refused() -> Vec<Refused> {
         row("nothing.wasm", empty_component(""), "compile", &["fault      role: exports none of bellwether:policy/"]),
         row(
             "wasi.wasm",
-            empty_component("wasi:cli/environment@0.2.0"),
+            empty_component("wasi:nn/graph@0.2.0"),
             "compile",
-            &["fault      wasi:cli/environment@0.2.0: imports what this host does not offer; build for wasm32-unknown"],
+            &["fault      wasi:nn/graph@0.2.0: imports what this host does not offer; policies import the contract"],
         ),
         row(
             "missing.wasm",
@@ -111,7 +111,10 @@ fn what_is_well_formed_is_shown() {
     let all = check_json(there.path(), &["check", "ttl.wasm"], 0);
     let file = &all["files"][0];
     assert_eq!(file["roles"], serde_json::json!(["ttl"]));
-    assert_eq!(file["imports"][0], serde_json::json!({ "name": "bellwether:policy/log@0.1.0", "offered": true }));
+    assert_eq!(
+        file["imports"][0],
+        serde_json::json!({ "name": "bellwether:policy/log@0.1.0", "offered": true, "inert": false })
+    );
     assert_eq!((&file["memory_bytes"], &file["cases_passed"]), (&1_114_112.into(), &1.into()));
 }
 

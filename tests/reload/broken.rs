@@ -57,13 +57,13 @@ fn broken(file: &'static str, content: &[u8], stage: &'static str, reason: &'sta
 
 fn broken_components() -> Vec<Broken> {
     let whole = ttl(1);
-    let wasi = empty_component("wasi:cli/environment@0.2.0");
+    let wasi = empty_component("wasi:nn/graph@0.2.0");
     vec![
         broken("ttl.wasm", whole.get(..whole.len() / 2).unwrap(), "compile", "out of bounds"),
         broken("ttl.wasm", ttl_module(), "compile", "this is a core module, not a component"),
         broken("ttl.wasm", b"(component)", "compile", "this is not a WebAssembly component"),
         broken("ttl.wasm", b"", "compile", "this is not a WebAssembly component"),
-        broken("ttl.wasm", &wasi, "compile", "imports wasi:cli/environment@0.2.0, which this host does not offer"),
+        broken("ttl.wasm", &wasi, "compile", "imports wasi:nn/graph@0.2.0, which this host does not offer"),
         broken("other.wasm", &empty_component(""), "compile", "exports none of bellwether:policy/namespaces"),
     ]
 }

@@ -2,7 +2,9 @@
 //! operators and probes.
 
 mod metrics;
+mod openapi;
 mod record;
+mod rollout;
 mod top;
 
 use std::convert::Infallible;
@@ -22,11 +24,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
+use crate::config::{Config, Secret};
 use crate::metrics::Metrics;
 use crate::near::Versions;
 use crate::policy::PolicySet;
 use crate::record::Records;
-use crate::reload::Refusal;
+use crate::reload::{Refusal, Reloader};
+use crate::rollout::Rollout;
 use crate::session::Clients;
 use crate::upstream::{Route, Target, UpstreamState};
 use crate::worker::Order;
@@ -41,6 +45,10 @@ pub struct Status {
     versions: Arc<Versions>,
     current: watch::Receiver<Arc<PolicySet>>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
+    rollout: Arc<Rollout>,
+    /// What requests that change something must carry.
+    token: Option<Secret>,
+    body_bytes_max: usize,
     records: Arc<Records>,
     /// Set once clients are accepted.
     clients: OnceLock<Arc<Clients>>,
@@ -60,7 +68,8 @@ impl Status {
         metrics: Arc<Metrics>,
         route: &Route,
         current: watch::Receiver<Arc<PolicySet>>,
-        last_refusal: Arc<Mutex<Option<Refusal>>>,
+        reloader: &Reloader,
+        config: &Config,
     ) -> Arc<Self> {
         let (clients, orders) = (OnceLock::new(), OnceLock::new());
         let (warming, draining) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -73,8 +82,11 @@ impl Status {
             upstream,
             versions,
             current,
-            last_refusal,
-            records: Arc::default(),
+            last_refusal: reloader.last_refusal(),
+            rollout: reloader.rollout(),
+            records: reloader.records(),
+            token: config.admin_token.clone(),
+            body_bytes_max: config.admin_body_bytes_max,
             clients,
             orders,
             warming,
@@ -119,12 +131,18 @@ impl Status {
         }
     }
 
-    /// Which server it is, where that may change, and what is not as it should be.
+    /// What the policy folder holds, where it was refused.
+    fn last_refusal(&self) -> Option<Refusal> {
+        self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which server it is, where that may change, and what is not as it should be although commands are served.
     fn ready(&self) -> String {
-        let mut text = "ready\n".to_owned();
-        if let Target::Sentinel(sentinels) = &self.target {
-            text += &format!("upstream {sentinels}\n");
-        }
+        let mut text = match &self.target {
+            Target::Sentinel(sentinels) => format!("ready\nupstream {sentinels}\n"),
+            _ => "ready\n".to_owned(),
+        };
+        self.rollout.remarks().iter().for_each(|remark| text += &format!("{remark}\n"));
         // Still ready: everything else is served, and a rule with a fallback is too.
         let set = Arc::clone(&self.current.borrow());
         for policy in set.failing() {
@@ -151,9 +169,10 @@ impl Status {
                 "breaker_opened": policy.condition.opened(),
             })
         });
-        let refusal = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = self.last_refusal();
         json!({
             "generation": set.generation,
+            "bypass": set.is_bypass,
             "rules": set.rules.rules().len(),
             "policies": policies.collect::<Vec<_>>(),
             "last_refused": refusal.map(|refusal| json!({
@@ -166,9 +185,13 @@ impl Status {
         })
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    /// The answer to a request that came from this machine, or from elsewhere.
+    async fn answer(&self, request: Request<Incoming>, is_near: bool) -> Response<Body> {
+        if request.method() == Method::POST {
+            return rollout::change(self, request, is_near).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are allowed\n".into());
+            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET, HEAD and POST are allowed\n".into());
         }
         match request.uri().path() {
             "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
@@ -189,10 +212,9 @@ impl Status {
                 Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
             },
             "/policies" => response(StatusCode::OK, JSON, format!("{:#}\n", self.policies())),
-            _ => {
-                let known = "there are /healthz, /readyz, /metrics, /policies, /top and /record\n";
-                response(StatusCode::NOT_FOUND, TEXT, known.into())
-            }
+            "/rollout" => response(StatusCode::OK, JSON, format!("{:#}\n", rollout::page(self))),
+            "/openapi.json" => response(StatusCode::OK, JSON, openapi::TEXT.into()),
+            path => openapi::unknown(path),
         }
     }
 }
@@ -213,15 +235,16 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         loop {
-            let Ok((socket, _)) = listener.accept().await else {
+            let Ok((socket, peer)) = listener.accept().await else {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             };
             let status = Arc::clone(&status);
+            let is_near = peer.ip().to_canonical().is_loopback();
             tokio::spawn(async move {
                 let service = service_fn(|request| {
                     let status = Arc::clone(&status);
-                    async move { Ok::<_, Infallible>(status.answer(&request).await) }
+                    async move { Ok::<_, Infallible>(status.answer(request, is_near).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())

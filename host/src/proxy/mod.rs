@@ -118,6 +118,8 @@ impl Policies {
     /// A worker's policies of a generation.
     pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
+        // No rule covers any key of a plain proxy.
+        let unmatched = if set.is_bypass { KeyChoice::Forward } else { config.unmatched_keys };
         Self {
             near: config.near_bytes_max > 0 && set.rules.is_near(),
             scripts: scripts::opted_in(config.script_rules.as_deref(), &set, worker),
@@ -126,7 +128,7 @@ impl Policies {
             metrics,
             tap: Arc::<Records>::default().tap(0),
             worker,
-            unmatched: config.unmatched_keys,
+            unmatched,
             non_utf8: config.non_utf8_keys,
             clock_offset_ms: config.clock_offset.ms,
             not_json_logged_at: None,
