@@ -1,17 +1,17 @@
 //! A policy that does nothing but trap is left alone by its breaker, and that is told; market hours that misbehave
-//! (`tests/hostile-market`) cost their own markets and are the market hours' fault, whoever asked them.
+//! (`tests/hostile-roles`) cost their own markets and are the market hours' fault, whoever asked them.
 
-use crate::harness::policies::{hostile, hostile_market};
+use crate::harness::policies::{hostile, hostile_roles};
 use crate::harness::process::poll_for;
 use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
-const DECIDED_MS: i64 = 60_000;
-const FALLBACK_MS: i64 = 7_777;
+pub const DECIDED_MS: i64 = 60_000;
+pub const FALLBACK_MS: i64 = 7_777;
 /// How long a test may take between a write and the look at it.
 const LATE_MS: i64 = 3_000;
 
 /// How a market misbehaves, and whether that costs the decision.
-const WAYS: [(&str, bool); 13] = [
+pub const WAYS: [(&str, bool); 13] = [
     ("find-loop", true),
     ("find-trap", true),
     ("find-any", true),
@@ -28,7 +28,7 @@ const WAYS: [(&str, bool); 13] = [
 ];
 
 /// The hostile policy decides for `hostile:`, and for a prefix of every market that misbehaves.
-fn serve(redis: &Redis, market: Option<&[u8]>) -> (Sidecar, tempfile::TempDir) {
+pub fn serve(redis: &Redis, market: Option<&[u8]>) -> (Sidecar, tempfile::TempDir) {
     let rule = |name: &str, market: &str| {
         format!(
             "[settings.rules.\"{name}\"]\nprefix = \"{name}:\"\n{market}\nttl_policy = \"hostile\"\n\
@@ -51,7 +51,7 @@ fn written(client: &mut Client, key: &str) -> i64 {
     client.ask(&format!("PTTL {key}")).trim_start_matches(':').parse().unwrap()
 }
 
-fn check(client: &mut Client, key: &str, expect_ms: i64) {
+pub fn check(client: &mut Client, key: &str, expect_ms: i64) {
     let ms = written(client, key);
     assert!((expect_ms - LATE_MS..=expect_ms).contains(&ms), "{key}: PTTL {ms}, expected {expect_ms}");
 }
@@ -125,7 +125,7 @@ fn a_breaker_opens_is_told_and_closes() {
 #[test]
 fn market_hours_answer_for_themselves() {
     let redis = Redis::start();
-    let (sidecar, _policies) = serve(&redis, Some(hostile_market()));
+    let (sidecar, _policies) = serve(&redis, Some(hostile_roles()));
     let mut client = sidecar.client();
     check(&mut client, "of-well:1", DECIDED_MS);
     // Handed with the question, and asked for by the policy itself.
@@ -155,7 +155,7 @@ fn market_hours_answer_for_themselves() {
 #[test]
 fn each_market_costs_its_own_decisions() {
     let redis = Redis::start();
-    let (sidecar, _policies) = serve(&redis, Some(hostile_market()));
+    let (sidecar, _policies) = serve(&redis, Some(hostile_roles()));
     let mut client = sidecar.client();
     for (number, (way, fails)) in WAYS.into_iter().enumerate() {
         check(&mut client, &format!("of-{way}:well:{number}"), if fails { FALLBACK_MS } else { DECIDED_MS });

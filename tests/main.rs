@@ -16,6 +16,7 @@ mod cli;
 mod cluster;
 mod command_table;
 mod contract;
+mod corpus;
 mod drain;
 mod embedded;
 mod endpoints;

@@ -1,17 +1,20 @@
-//! A market-hours policy that misbehaves in the way the market's name asks for: `well` and everything else that it does
-//! not know is a market that always trades.
+//! A policy of all roles that misbehaves: as market hours in the way the market's name asks for, where `well` is a
+//! market that always trades; as namespaces, and as it starts, in the way its settings ask for.
 
 use bellwether_sdk::settings::Table;
 use bellwether_sdk::{
-    DataVersion, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession, Millis,
-    Phase, SpecialDay, Transition, log,
+    DataVersion, Decision, Description, Instant, Market, MarketError, MarketHoursPolicy, MarketNumber, MarketSession,
+    Millis, NamespacesPolicy, Phase, Request, Rule, SpecialDay, SymbolMatch, SymbolRule, Transition, TtlPolicy, log,
 };
 
-/// The configured policy, of which there is nothing to say.
+/// The configured policy.
 #[derive(Debug)]
-pub struct Hostile;
+pub struct Hostile {
+    rules: String,
+    symbols: String,
+}
 
-bellwether_sdk::market_hours_policy!(Hostile);
+bellwether_sdk::full_policy!(Hostile);
 
 /// The ways, and their markets' numbers.
 const WAYS: [&str; 14] = [
@@ -34,14 +37,77 @@ const WAYS: [&str; 14] = [
 const HORIZON: Instant = 4_102_444_800_000;
 const HOUR_MS: Millis = 3_600_000;
 
-impl MarketHoursPolicy for Hostile {
+impl TtlPolicy for Hostile {
     fn configure(settings: &str) -> Result<Self, String> {
-        Table::parse(settings)?.finish()?;
-        Ok(Self)
+        let mut table = Table::parse(settings)?;
+        let mut text = |name: &str| Ok::<_, String>(table.text(name, 0..=64)?.unwrap_or_default());
+        let (start, rules, symbols) = (text("start")?, text("rules")?, text("symbols")?);
+        table.finish()?;
+        if start == "slow" {
+            (0..5_000_000_u64).for_each(|number| drop(core::hint::black_box(number)));
+        }
+        Ok(Self { rules, symbols })
     }
 
     fn describe(&self) -> Description {
-        Description::new("market-hours", "1", "misbehaves as the market says")
+        Description::new("hostile-roles", "1", "misbehaves as its settings and markets say")
+    }
+
+    fn decide(&self, _request: &Request) -> Result<Decision, String> {
+        std::process::abort()
+    }
+}
+
+impl NamespacesPolicy for Hostile {
+    fn configure(settings: &str) -> Result<Self, String> {
+        <Self as TtlPolicy>::configure(settings)
+    }
+
+    fn describe(&self) -> Description {
+        TtlPolicy::describe(self)
+    }
+
+    fn rules(&self) -> Result<Vec<Rule>, String> {
+        let many = |count: usize, bytes: usize| {
+            let rule = |number| Rule::new(&format!("r{number}"), &format!("{}{number}:", "p".repeat(bytes)));
+            Ok((0..count).map(rule).collect())
+        };
+        match self.rules.as_str() {
+            "loop" => endless(),
+            "trap" => std::process::abort(),
+            "grow" => bomb(),
+            "error" => Err("e\n".repeat(50_000)),
+            "many" => many(10_001, 1),
+            "giant" => many(1_000, 100_000),
+            "long" => many(1, 513),
+            "same" => Ok(vec![Rule::new("same", "a:"), Rule::new("same", "b:")]),
+            "nameless" => Ok(vec![Rule::new("", "")]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn symbols(&self) -> Result<Vec<SymbolRule>, String> {
+        let line = |number: usize| SymbolRule {
+            match_by: SymbolMatch::Suffix,
+            text: format!(".{number}"),
+            market: "well".to_owned(),
+        };
+        match self.symbols.as_str() {
+            "loop" => endless(),
+            "many" => Ok((0..10_001).map(line).collect()),
+            "same" => Ok(vec![line(1), line(1)]),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl MarketHoursPolicy for Hostile {
+    fn configure(settings: &str) -> Result<Self, String> {
+        <Self as TtlPolicy>::configure(settings)
+    }
+
+    fn describe(&self) -> Description {
+        TtlPolicy::describe(self)
     }
 
     fn find(&self, name: &str) -> Option<MarketNumber> {
