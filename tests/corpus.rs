@@ -11,18 +11,19 @@ use crate::harness::process::poll_for;
 use crate::harness::{Client, Redis, Sidecar, folder};
 
 /// How it starts and what rules it gives, and what is said of it. None: it is put in force.
-const STARTS: [(&str, Option<&str>); 14] = [
-    ("rules = \"loop\"", Some("all fuel consumed")),
+const STARTS: [(&str, Option<&str>); 15] = [
+    ("rules = \"loop\"", Some("failed to give its rules: ")),
     ("rules = \"trap\"", Some("unreachable")),
     ("rules = \"grow\"", Some("unreachable")),
     ("rules = \"error\"", Some("e e e")),
     ("rules = \"many\"", Some("gave 10001 rules; at most 10000 are allowed")),
     ("rules = \"giant\"", Some("failed to give its rules")),
-    ("rules = \"long\"", Some("prefix")),
+    ("rules = \"long\"", Some("must end in ':' and have at most 512 bytes")),
+    ("rules = \"longest\"", Some("rule \"r0\": the prefix \"ppp")),
     ("rules = \"same\"", Some("two rules are called \"same\"")),
-    ("rules = \"nameless\"", Some("rule")),
-    ("symbols = \"loop\"", Some("all fuel consumed")),
-    ("symbols = \"many\"", Some("symbol")),
+    ("rules = \"nameless\"", Some("a rule's name must have 1 to 64 bytes")),
+    ("symbols = \"loop\"", Some("failed to give its symbols: ")),
+    ("symbols = \"many\"", Some("symbols; at most 10000 are allowed")),
     ("symbols = \"same\"", Some("stands twice in the symbol table")),
     ("nonsense = 1", Some("unknown setting \"nonsense\"")),
     ("start = \"slow\"", None),
@@ -65,16 +66,17 @@ fn while_they_are_loaded() {
 
 /// Puts the component in the folder, and waits for what becomes of it.
 fn load(sidecar: &Sidecar, policies: &Path, settings: &str, why: Option<&str>) {
-    let generation = sidecar.metric("bellwether_generation");
+    let told = || (sidecar.metric("bellwether_generation"), sidecar.metric("bellwether_generations_refused_total"));
+    let (generation, refused) = told();
     put(policies, "market-hours.toml", format!("[settings]\n{settings}").as_bytes());
     put(policies, "market-hours.wasm", hostile_roles());
-    poll_for(settings, || match why {
-        None if sidecar.metric("bellwether_generation") > generation => Ok(()),
-        None => Err(sidecar.policies()["last_refused"].to_string()),
-        Some(why) => match sidecar.policies()["last_refused"]["reason"].as_str() {
-            Some(reason) if reason.contains(why) => Ok(()),
-            told => Err(format!("{told:?}")),
-        },
+    poll_for(settings, || {
+        let reason = sidecar.policies()["last_refused"]["reason"].as_str().unwrap_or_default().to_owned();
+        match (why, told()) {
+            (None, (now, _)) if now > generation => Ok(()),
+            (Some(why), (_, now)) if now > refused && reason.contains(why) && reason.len() < 2_048 => Ok(()),
+            _ => Err(reason),
+        }
     });
 }
 

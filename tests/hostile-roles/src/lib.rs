@@ -80,6 +80,7 @@ impl NamespacesPolicy for Hostile {
             "many" => many(10_001, 1),
             "giant" => many(1_000, 100_000),
             "long" => many(1, 513),
+            "longest" => many(1, 3_000_000),
             "same" => Ok(vec![Rule::new("same", "a:"), Rule::new("same", "b:")]),
             "nameless" => Ok(vec![Rule::new("", "")]),
             _ => Ok(Vec::new()),
