@@ -7,6 +7,9 @@ use crate::harness::{Client, Redis, Sidecar, encoded, folder, run};
 /// The buckets of a histogram of calls that take nanoseconds to microseconds, with time for one that does not end.
 const CALL_SECONDS_FIRST_MAX: f64 = 1e-6;
 
+const KNOWN: &str = "there are /healthz, /readyz, /metrics, /policies, /record, /rollout, /top and /openapi.json, \
+                     which describes them and what can be changed\n";
+
 fn check(sidecar: &Sidecar, request: &str, expect: (u16, &str)) {
     let (method, path) = request.split_once(' ').unwrap();
     let (status, body) = sidecar.admin_request(method, path);
@@ -20,9 +23,9 @@ fn pages() {
     check(&sidecar, "GET /healthz", (200, "ok\n"));
     check(&sidecar, "GET /readyz", (200, "ready\n"));
     check(&sidecar, "HEAD /healthz", (200, ""));
-    check(&sidecar, "GET /nothing", (404, "there are /healthz, /readyz, /metrics, /policies and /top\n"));
-    check(&sidecar, "POST /policies", (405, "GET and HEAD are allowed\n"));
-    check(&sidecar, "DELETE /healthz", (405, "GET and HEAD are allowed\n"));
+    check(&sidecar, "GET /nothing", (404, KNOWN));
+    check(&sidecar, "POST /policies", (405, "this is only told: GET and HEAD are allowed\n"));
+    check(&sidecar, "DELETE /healthz", (405, "GET, HEAD and POST are allowed\n"));
     let policies = sidecar.policies();
     let names: Vec<_> = policies["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
     assert_eq!(names, ["market-hours", "namespaces", "ttl"], "{policies:#}");

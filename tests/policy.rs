@@ -7,6 +7,7 @@ mod languages;
 mod one;
 mod outside;
 mod project;
+mod replay;
 
 use std::path::Path;
 

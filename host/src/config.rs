@@ -126,6 +126,11 @@ settings! {
     listen_tls_handshake_ms_max: u64 = "10000";
     /// Address of the admin server: /healthz, /readyz, /metrics. `off`: none.
     admin_listen: Option<SocketAddr> = "127.0.0.1:9180";
+    /// Token that requests to the admin server that change something must carry, and that `bellwether rollout` and
+    /// `bypass` send. Empty: such requests are taken from this machine alone.
+    admin_token: Option<Secret> = "";
+    /// Bytes of a request to the admin server: of the policies that are uploaded.
+    admin_body_bytes_max: usize = "134217728";
     /// The server: a URL, of which all but the host may be left out, or `embedded` for the store inside this program.
     /// When it is set, the redis_… settings are not used.
     upstream: Option<Upstream> = "";
@@ -184,6 +189,13 @@ settings! {
     policy_registry_ms_max: u64 = "60000";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
+    /// Folder of the sidecar's own, in which generations of policies are kept: a restart with a broken policy folder
+    /// serves the last good one, rollbacks and bypass stay in force. Of one sidecar. Empty: a restart knows nothing.
+    state_dir: Option<PathBuf> = "";
+    /// Generations that may be gone back to, the one in force among them.
+    rollout_history_max: usize = "8";
+    /// Bytes of their files that stay in memory, each file once; the oldest go first.
+    rollout_history_bytes_max: usize = "268435456";
     /// Folder in which the compiled code of components is kept, so that they start in milliseconds. Nobody else may be
     /// able to write to it; it is made if it is not there. Not set: `bellwether/compiled` in the user's cache folder
     /// ($XDG_CACHE_HOME, or .cache in $HOME), if there is one. Empty: none.

@@ -7,8 +7,9 @@
 //! along a lane of [`upstream`], whose replies come back to the session.
 //!
 //! Beside it: [`config`] and [`clock`] are what the process is started with, [`oci`] brings policies from a registry,
-//! [`reload`] puts new ones in force, [`retime`] decides anew about keys that are there already, [`top`] sees which are
-//! busy and which large, [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
+//! [`reload`] loads new ones and [`rollout`] knows which are in force, [`retime`] decides anew about keys that are
+//! there already, [`top`] sees which are busy and which large, [`record`] hands on the decisions that were made,
+//! [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
 pub mod admin;
 pub mod cli;
@@ -24,9 +25,11 @@ pub mod near;
 pub mod oci;
 pub mod policy;
 pub mod proxy;
+pub mod record;
 pub mod reload;
 pub mod resp;
 pub mod retime;
+pub mod rollout;
 pub mod server;
 pub mod session;
 pub mod tls;

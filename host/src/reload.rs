@@ -1,12 +1,15 @@
-//! The policy folder: reads it, loads what it says, and puts it in force, all or nothing. The only place that replaces
-//! the policy set; compiling happens on a thread of its own.
+//! Loads policies, watches their folder and carries out what operators order, all on one thread of low priority: from
+//! files to a generation that decides, all or nothing. Where files come from is its matter; which generations there are
+//! and what is in force is [`crate::rollout`]'s.
 
 mod folder;
+mod machine;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,8 +18,12 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
 use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
+use crate::record::Records;
+use crate::rollout::content::digest;
+use crate::rollout::{Came, Content, FolderIs, Keep, Kept, KeptGeneration, Order, Rollout};
 
-pub use folder::{Fingerprint, Folder, SETTINGS_BYTES_MAX, Use, named, settings_of};
+pub use crate::rollout::content::{SETTINGS_BYTES_MAX, Use, named, settings_of};
+pub use folder::{Fingerprint, Folder};
 
 /// Loads policies and watches their folder.
 pub struct Reloader {
@@ -26,7 +33,9 @@ pub struct Reloader {
     clock: Clock,
     metrics: Arc<Metrics>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
-    /// The folder as it was when the set in force was read.
+    rollout: Arc<Rollout>,
+    records: Arc<Records>,
+    /// The folder as it was when it was last read.
     seen: Fingerprint,
 }
 
@@ -47,9 +56,13 @@ pub struct Refusal {
 
 /// Watches until it is dropped.
 pub struct Watching {
-    thread: Option<(Thread, JoinHandle<()>)>,
-    stop: Arc<std::sync::atomic::AtomicBool>,
+    rollout: Arc<Rollout>,
+    _thread: JoinHandle<()>,
 }
+
+/// What the thread that compiles gives way by. At 10 it gets a tenth of a core that a worker wants whole; were it more,
+/// a policy that is tried out could exceed its time for want of a core.
+const NICENESS: i32 = 10;
 
 // === impl Reloader ===
 
@@ -59,15 +72,32 @@ impl Reloader {
     /// # Errors
     /// This machine cannot run policies.
     pub fn new(config: &Config, folder: Folder, clock: Clock) -> anyhow::Result<Self> {
+        let rollout = Rollout::new(config.rollout_history_max, config.rollout_history_bytes_max);
         Ok(Self {
             engine: Engine::new(config)?,
-            folder,
+            folder: folder.at_most(config.policy_component_bytes_max),
             poll: Duration::from_millis(config.policy_poll_ms.max(1)),
             clock,
             metrics: Arc::default(),
             last_refusal: Arc::default(),
+            rollout: Arc::new(rollout),
+            records: Arc::default(),
             seen: Fingerprint::default(),
         })
+    }
+
+    /// Keeps generations in this folder, so that a restart can serve the last good one; takes up what is kept there.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn keep_in(&self, folder: PathBuf) -> anyhow::Result<()> {
+        let keep = Keep::new(folder)?;
+        if keep.bypass() {
+            tracing::warn!("bypass is on, as it was when the process ended: policies are out of the path");
+            self.rollout.published.set_bypass(true)?;
+        }
+        self.rollout.set_keep(keep);
+        Ok(())
     }
 
     /// The process's counters, in which it counts.
@@ -75,7 +105,17 @@ impl Reloader {
         Arc::clone(&self.metrics)
     }
 
-    /// The last set that was refused.
+    /// The generations, and the way to order something.
+    pub fn rollout(&self) -> Arc<Rollout> {
+        Arc::clone(&self.rollout)
+    }
+
+    /// The way to listen to decisions.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
+    }
+
+    /// What the policy folder holds, where it was refused.
     pub fn last_refusal(&self) -> Arc<Mutex<Option<Refusal>>> {
         Arc::clone(&self.last_refusal)
     }
@@ -83,20 +123,6 @@ impl Reloader {
     /// The folder that is watched.
     pub fn folder(&self) -> Option<&PathBuf> {
         self.folder.path()
-    }
-
-    /// Loads the first generation.
-    ///
-    /// # Errors
-    /// It does not load: there is nothing older to serve with.
-    pub fn first(&mut self) -> Result<Arc<PolicySet>, Rejected> {
-        let begun = Instant::now();
-        self.seen = self.folder.fingerprint();
-        let set = PolicySet::load(&self.engine, 1, &self.folder.mounts()?, None)?;
-        tracing::info!("generation 1 ({}) {} ms", set.digests(), begun.elapsed().as_millis());
-        self.metrics.generations.add(0, 1);
-        self.note_markets(&set);
-        Ok(Arc::new(set))
     }
 
     /// The policies that the folder and the standard set make, unloaded.
@@ -112,69 +138,79 @@ impl Reloader {
         &self.engine
     }
 
-    /// Watches the folder on a thread of its own, until what is returned is dropped.
+    /// Watches the folder and takes orders on a thread of its own, until what is returned is dropped.
     ///
     /// # Errors
-    /// The thread cannot be made.
-    pub fn watch(self, published: watch::Sender<Arc<PolicySet>>) -> std::io::Result<Watching> {
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        if self.folder.path().is_none() {
-            return Ok(Watching { thread: None, stop });
-        }
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || self.run(&published, &stopped))?;
-        Ok(Watching { thread: Some((thread.thread().clone(), thread)), stop })
+    /// The thread cannot be made, or the first generation was not loaded.
+    pub fn watch(self, published: watch::Sender<Arc<PolicySet>>) -> anyhow::Result<Watching> {
+        let rollout = Arc::clone(&self.rollout);
+        let first = Arc::clone(&published.borrow());
+        rollout.published.open(published, first)?;
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
+            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                tracing::warn!(%error, "policies are compiled at the workers' priority");
+            }
+            machine::run(self);
+        })?;
+        Ok(Watching { rollout, _thread: thread })
     }
 
-    fn run(mut self, published: &watch::Sender<Arc<PolicySet>>, stop: &std::sync::atomic::AtomicBool) {
-        let mut previous = self.seen.clone();
-        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-            std::thread::park_timeout(self.poll);
-            let now = self.folder.fingerprint();
-            // Two equal looks: what is being written has been written.
-            let settled = now == previous;
-            previous = now.clone();
-            if settled && now != self.seen {
-                self.seen = now;
-                self.reload(published);
-            }
+    /// From files to a set that may decide. Tells how far it is as generation `number`.
+    fn load(&self, number: u64, content: &Content, previous: Option<&PolicySet>) -> Result<Arc<PolicySet>, Rejected> {
+        let mounts = content.mounts()?;
+        if let Some(generation) = self.rollout.board().find(number) {
+            generation.has_content(content.clone(), digest(&mounts));
         }
+        tracing::debug!("generation {number} is read");
+        let mut done = |stage| {
+            if let Some(generation) = self.rollout.board().find(number) {
+                generation.reached(stage, self.clock.now());
+            }
+        };
+        let set = PolicySet::load_in_steps(&self.engine, number, &mounts, previous, &mut done)?;
+        if let Some(generation) = self.rollout.board().find(number) {
+            generation.loaded(&set);
+        }
+        Ok(Arc::new(set))
     }
 
-    fn reload(&self, published: &watch::Sender<Arc<PolicySet>>) {
-        let begun = Instant::now();
-        let old = Arc::clone(&published.borrow());
-        let generation = old.generation + 1;
-        let load = || PolicySet::load(&self.engine, generation, &self.folder.mounts()?, Some(&old));
-        match load() {
-            Ok(set) if set.is_same(&old) => match self.forget_refusal() {
-                Some(_) => tracing::info!("the policy folder holds again what generation {} serves", old.generation),
-                None => tracing::debug!("the policy folder changed, the policies did not"),
-            },
-            Ok(set) => {
-                let changed = set.changes_from(&old);
-                self.metrics.generations.add(0, 1);
-                let set = Arc::new(set);
-                // Before, so that who sees the generation does not see a refusal that is over.
-                self.forget_refusal();
-                published.send_replace(Arc::clone(&set));
-                let ms = begun.elapsed().as_millis();
-                tracing::info!("generation {} → {generation} ({changed}) {ms} ms", old.generation);
-                self.note_markets(&set);
-            }
-            Err(rejected) => {
-                self.metrics.generations_refused.add(0, 1);
-                tracing::error!("generation {generation} refused, {} serves on: {rejected}", old.generation);
-                let refusal = Refusal {
-                    at: self.clock.now(),
-                    generation,
-                    policy: rejected.policy,
-                    stage: rejected.stage,
-                    reason: one_line(&rejected.reason),
-                };
-                *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    /// What the folder holds was refused: `serving` serves on.
+    fn refuse_folder(&self, number: u64, rejected: Rejected, serving: u64) {
+        self.metrics.generations_refused.add(0, 1);
+        tracing::error!("generation {number} refused, {serving} serves on: {rejected}");
+        let at = self.clock.now();
+        let mut board = self.rollout.board();
+        board.reject(number, &rejected, at);
+        (board.folder, board.set_aside) = (FolderIs::Refused, None);
+        drop(board);
+        let Rejected { policy, stage, reason } = rejected;
+        let refusal = Refusal { at, generation: number, policy, stage, reason: one_line(&reason) };
+        *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    /// Keeps the generations for a restart, where there is a place for them.
+    fn keep(&self) {
+        let Some(keep) = self.rollout.keep() else { return };
+        let board = self.rollout.board();
+        let generation = |(of, content): (&crate::rollout::Generation, &Content)| KeptGeneration {
+            number: of.number,
+            digest: of.digest.clone(),
+            at: of.active_since().unwrap_or_default(),
+            content: content.clone(),
+        };
+        let generations = board.kept().map(generation).collect();
+        let kept = Kept { active: board.active, last: board.last, set_aside: board.set_aside.clone(), generations };
+        drop(board);
+        tracing::debug!("generation {} is being kept", kept.active);
+        let written = keep.write(&kept);
+        match &written {
+            Ok(()) => tracing::debug!("generation {} is kept", kept.active),
+            Err(error) => {
+                let error = one_line(error);
+                tracing::error!(error, "generation {} is not kept: a restart cannot fall back to it", kept.active);
             }
         }
+        self.rollout.board().unkept = written.err().map(|error| one_line(&error));
     }
 
     /// Keeps how far the calendars of a new generation reach, and warns of those of its rules that end soon.
@@ -208,9 +244,7 @@ impl Reloader {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some((thread, _)) = &self.thread {
-            thread.unpark();
-        }
+        // Nobody waits for an answer.
+        drop(self.rollout.order(Order::Stop));
     }
 }

@@ -92,7 +92,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stop);
-    let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), reloader.last_refusal());
+    let status = Status::new(clock, Arc::clone(&metrics), &route, current.clone(), &reloader, &config);
     if let Some(address) = config.admin_listen {
         let address = admin::start(address, Arc::clone(&status)).await?;
         tracing::info!(%address, "admin server listens");
@@ -115,6 +115,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         facts: Arc::new(facts),
         metrics: Arc::clone(&metrics),
         clients,
+        records: status.records(),
         current,
         config: Arc::clone(&config),
     };
@@ -132,8 +133,7 @@ pub async fn run(start: Start, out: &mut dyn Write) -> anyhow::Result<()> {
         reason = &mut stop => reason,
     };
     status.draining();
-    drop(listeners);
-    drop((watching, watched, sweeping));
+    drop((listeners, watching, watched, sweeping));
     tracing::info!(reason, "draining");
     crew.drain(warming, Duration::from_millis(config.shutdown_grace_ms)).await;
     Ok(())

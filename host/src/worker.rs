@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
+use crate::record::Records;
 use crate::resp::Protocol;
 use crate::session::{self, Call, Client, Clients, Incoming, Leases, Shared};
 use crate::top::{Told, Top};
@@ -43,6 +44,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Every client of the process.
     pub clients: Arc<Clients>,
+    /// Who listens to decisions.
+    pub records: Arc<Records>,
     /// The policy set in force.
     pub current: watch::Receiver<Arc<PolicySet>>,
 }
@@ -206,10 +209,10 @@ fn note_end(ended: Result<(), tokio::task::JoinError>, counted: &AtomicUsize) {
 }
 
 fn shared(worker: usize, setup: Setup) -> Shared {
-    let Setup { config, users, clock, mut route, workers, facts, metrics, clients, mut current } = setup;
+    let Setup { config, users, clock, mut route, workers, facts, metrics, clients, records, mut current } = setup;
     route.back_off.seed = route.back_off.seed.wrapping_add(worker as u64);
     let set = Arc::clone(&current.borrow_and_update());
-    let policies = Policies::new(set, Arc::clone(&metrics), worker, &config);
+    let policies = Policies::new(set, Arc::clone(&metrics), worker, &config).recorded(&records);
     let near_bytes_max = config.near_bytes_max / workers.max(1);
     let near = Rc::new(RefCell::new(Near::new(Arc::clone(&route.versions), near_bytes_max)));
     let commands = RefCell::new(Rc::new(Table::clone(&facts.commands)));
@@ -223,6 +226,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
         top: Top::new(worker as u64 + 1),
         leases: Leases::default(),
         policies: RefCell::new(policies),
+        records,
         current: RefCell::new(current),
         facts: RefCell::new(facts),
         commands,

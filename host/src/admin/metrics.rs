@@ -15,7 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Status;
 use crate::command::Kind;
 use crate::metrics::{CALL_NS, Retimed, RuleCounters, WarmAsked};
-use crate::namespace::MarketSource;
+use crate::namespace::{MarketSource, Rule};
+use crate::policy::PolicySet;
 use crate::policy::reach::days_left;
 
 /// The content type of [`text`].
@@ -52,6 +53,24 @@ pub(super) fn text(status: &Status) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// What has been counted, without labels.
+fn counters(status: &Status, set: &PolicySet) -> Vec<(&'static str, &'static str, u64)> {
+    let metrics = &status.metrics;
+    vec![
+        ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
+        ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
+        ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
+        ("components_compiled", "Components that were compiled", set.compiled().now()),
+        ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
+        ("generations", "Policy sets put in force", metrics.generations.get()),
+        ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
+        ("records", "Decisions that were recorded for those who listen", status.records.made()),
+        ("records_dropped", "Records that a listener had no room for", status.records.dropped()),
+        ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
+        ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
+    ]
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -61,21 +80,18 @@ impl Snapshot {
         let set = Arc::clone(&status.current.borrow());
         let generation = set.generation;
         let now = status.clock.now();
-        let by_symbol = set.rules.rules().iter().filter(|rule| matches!(rule.market, MarketSource::Symbol { .. }));
-        let by_symbol: HashSet<_> = by_symbol.map(|rule| rule.name.as_str()).collect();
+        let by_symbol = names(&set, |rule| matches!(rule.market, MarketSource::Symbol { .. }));
         let refused = status.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Every rule in force has its counters from the start, whether or not a worker has taken it up.
         metrics.of_rules(&set.rules);
         let rules = metrics.rules();
         let unknown = rules.iter().filter(|(rule, _)| by_symbol.contains(rule.as_str()));
         let unknown_symbols = unknown.map(|(rule, counters)| (rule.clone(), counters.unknown_symbols.get())).collect();
-        let near = set.rules.rules().iter().filter(|rule| rule.near_ms.is_some());
-        let near: HashSet<_> = near.map(|rule| rule.name.as_str()).collect();
+        let near = names(&set, |rule| rule.near_ms.is_some());
         let is_near = |rule: &&(String, Arc<RuleCounters>)| near.contains(rule.0.as_str());
         let warm = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.warmed(rule)).collect();
         let near = rules.iter().filter(is_near).flat_map(|(rule, counters)| counters.near_reads(rule)).collect();
-        let leased = set.rules.rules().iter().filter(|rule| rule.lease_ms.is_some());
-        let leased: HashSet<_> = leased.map(|rule| rule.name.as_str()).collect();
+        let leased = names(&set, |rule| rule.lease_ms.is_some());
         let leased = rules.iter().filter(|(rule, _)| leased.contains(rule.as_str())).flat_map(|(rule, counters)| {
             counters.leased().map(|(result, count)| (rule.clone(), result.label(), count))
         });
@@ -88,19 +104,10 @@ impl Snapshot {
         });
         let running = i64::from(metrics.warm_running.load(Ordering::Relaxed) > 0);
         let (counts, sum_ns) = metrics.calls.read();
+        let last_good = i64::from(status.rollout.board().last_good.is_some());
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
-            counters: vec![
-                ("clients_accepted", "Client connections accepted", metrics.clients_accepted.get()),
-                ("clients_refused", "Client connections refused for clients_max", metrics.clients_refused.get()),
-                ("upstream_losses", "Connections to the server that ended", status.upstream.losses() as u64),
-                ("components_compiled", "Components that were compiled", set.compiled().now()),
-                ("components_found", "Components whose compiled code was on disk", set.compiled().found()),
-                ("generations", "Policy sets put in force", metrics.generations.get()),
-                ("generations_refused", "Policy sets refused", metrics.generations_refused.get()),
-                ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
-                ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
-            ],
+            counters: counters(status, &set),
             gauges: vec![
                 ("clients", "Client connections", number(status.clients.get().map_or(0, |clients| clients.count()))),
                 ("upstream_connections", "Connections to the server", number(status.upstream.connections())),
@@ -108,6 +115,9 @@ impl Snapshot {
                 ("generation", "The policy set in force", i64::try_from(generation).unwrap_or(i64::MAX)),
                 ("near_bytes", "Bytes that the near cache keeps", number(status.versions.bytes() as usize)),
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
+                ("bypass", "1 while policies are out of the path", i64::from(set.is_bypass)),
+                ("last_good_served", "1 while an earlier generation serves, the folder being broken", last_good),
+                ("record_listeners", "Who listens to decisions", number(status.records.listeners())),
                 ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
             ],
@@ -125,6 +135,11 @@ impl Snapshot {
             call_seconds: sum_ns as f64 / 1e9,
         }
     }
+}
+
+/// The rules of which something holds.
+fn names(set: &PolicySet, holds: fn(&Rule) -> bool) -> HashSet<&str> {
+    set.rules.rules().iter().filter(|rule| holds(rule)).map(|rule| rule.name.as_str()).collect()
 }
 
 impl Collector for Snapshot {

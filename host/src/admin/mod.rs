@@ -2,6 +2,9 @@
 //! operators and probes.
 
 mod metrics;
+mod openapi;
+mod record;
+mod rollout;
 mod top;
 
 use std::convert::Infallible;
@@ -10,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
+use http_body_util::Either;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -20,10 +24,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
+use crate::config::{Config, Secret};
 use crate::metrics::Metrics;
 use crate::near::Versions;
 use crate::policy::PolicySet;
-use crate::reload::Refusal;
+use crate::record::Records;
+use crate::reload::{Refusal, Reloader};
+use crate::rollout::Rollout;
 use crate::session::Clients;
 use crate::upstream::{Route, Target, UpstreamState};
 use crate::worker::Order;
@@ -38,6 +45,11 @@ pub struct Status {
     versions: Arc<Versions>,
     current: watch::Receiver<Arc<PolicySet>>,
     last_refusal: Arc<Mutex<Option<Refusal>>>,
+    rollout: Arc<Rollout>,
+    /// What requests that change something must carry.
+    token: Option<Secret>,
+    body_bytes_max: usize,
+    records: Arc<Records>,
     /// Set once clients are accepted.
     clients: OnceLock<Arc<Clients>>,
     /// Ways to ask the workers, set with the clients.
@@ -56,7 +68,8 @@ impl Status {
         metrics: Arc<Metrics>,
         route: &Route,
         current: watch::Receiver<Arc<PolicySet>>,
-        last_refusal: Arc<Mutex<Option<Refusal>>>,
+        reloader: &Reloader,
+        config: &Config,
     ) -> Arc<Self> {
         let (clients, orders) = (OnceLock::new(), OnceLock::new());
         let (warming, draining) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -69,7 +82,11 @@ impl Status {
             upstream,
             versions,
             current,
-            last_refusal,
+            last_refusal: reloader.last_refusal(),
+            rollout: reloader.rollout(),
+            records: reloader.records(),
+            token: config.admin_token.clone(),
+            body_bytes_max: config.admin_body_bytes_max,
             clients,
             orders,
             warming,
@@ -82,6 +99,11 @@ impl Status {
         // There is one listener, which begins once.
         drop(self.orders.set(orders));
         drop(self.clients.set(clients));
+    }
+
+    /// Who listens to decisions.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.records)
     }
 
     /// Values are being read into the near cache, or are there now.
@@ -109,12 +131,19 @@ impl Status {
         }
     }
 
-    /// Which server it is, where that may change.
+    /// What the policy folder holds, where it was refused.
+    fn last_refusal(&self) -> Option<Refusal> {
+        self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which server it is, where that may change, and what is not as it should be although commands are served.
     fn ready(&self) -> String {
-        match &self.target {
+        let mut text = match &self.target {
             Target::Sentinel(sentinels) => format!("ready\nupstream {sentinels}\n"),
             _ => "ready\n".to_owned(),
-        }
+        };
+        self.rollout.remarks().iter().for_each(|remark| text += &format!("{remark}\n"));
+        text
     }
 
     fn policies(&self) -> serde_json::Value {
@@ -129,9 +158,10 @@ impl Status {
                 "cases_passed": policy.passed.0,
             })
         });
-        let refusal = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = self.last_refusal();
         json!({
             "generation": set.generation,
+            "bypass": set.is_bypass,
             "rules": set.rules.rules().len(),
             "policies": policies.collect::<Vec<_>>(),
             "last_refused": refusal.map(|refusal| json!({
@@ -144,9 +174,13 @@ impl Status {
         })
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// The answer to a request that came from this machine, or from elsewhere.
+    async fn answer(&self, request: Request<Incoming>, is_near: bool) -> Response<Body> {
+        if request.method() == Method::POST {
+            return rollout::change(self, request, is_near).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are allowed\n".into());
+            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET, HEAD and POST are allowed\n".into());
         }
         match request.uri().path() {
             "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
@@ -162,14 +196,20 @@ impl Status {
                 Ok(asked) => response(StatusCode::OK, JSON, format!("{:#}\n", top::page(self, asked).await)),
                 Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
             },
+            "/record" => match record::Asked::read(request.uri().query().unwrap_or_default()) {
+                Ok(asked) => record::page(self, asked, request.method() == Method::HEAD),
+                Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error),
+            },
             "/policies" => response(StatusCode::OK, JSON, format!("{:#}\n", self.policies())),
-            _ => {
-                let known = "there are /healthz, /readyz, /metrics, /policies and /top\n";
-                response(StatusCode::NOT_FOUND, TEXT, known.into())
-            }
+            "/rollout" => response(StatusCode::OK, JSON, format!("{:#}\n", rollout::page(self))),
+            "/openapi.json" => response(StatusCode::OK, JSON, openapi::TEXT.into()),
+            path => openapi::unknown(path),
         }
     }
 }
+
+/// A page that is there, or decisions as they are made.
+type Body = Either<Full<Bytes>, record::Stream>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -184,15 +224,16 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         loop {
-            let Ok((socket, _)) = listener.accept().await else {
+            let Ok((socket, peer)) = listener.accept().await else {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             };
             let status = Arc::clone(&status);
+            let is_near = peer.ip().to_canonical().is_loopback();
             tokio::spawn(async move {
                 let service = service_fn(|request| {
                     let status = Arc::clone(&status);
-                    async move { Ok::<_, Infallible>(status.answer(&request).await) }
+                    async move { Ok::<_, Infallible>(status.answer(request, is_near).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -207,8 +248,8 @@ pub async fn start(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<S
     Ok(address)
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response

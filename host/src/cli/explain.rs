@@ -13,7 +13,7 @@ use super::{Call, Verb, format, unless_unread};
 use crate::command::{Command, Data, KeyUse, Kind, Row, Table};
 use crate::metrics::Metrics;
 use crate::namespace::{MarketSource, Rule};
-use crate::policy::{Asked, Cost, Expiry, PolicySet, Question, one_line};
+use crate::policy::{Asked, Cost, PolicySet, Question, one_line};
 use crate::proxy::lifetime::Lifetime;
 use crate::proxy::set::{ClientExpiry, Set};
 use crate::proxy::{Plan, Policies, What};
@@ -197,16 +197,11 @@ pub(super) fn show_asked(asked: &Asked, key: &[u8], now: i64, out: &mut dyn Writ
             writeln!(out, "policy    {} failed: {}", asked.policy, one_line(error))?;
         }
         Ok((decision, cost)) => {
-            let expiry = match decision.expiry {
-                Expiry::Keep => "as the client wrote it".to_owned(),
-                Expiry::Never => "without end".to_owned(),
-                Expiry::After(ms) => format!("{} from now", format::span(ms)),
-                Expiry::At(at) => format!("until {}", format::utc(at)),
-            };
             writeln!(
                 out,
-                "policy    {}: {expiry}, ends spread over {}",
+                "policy    {}: {}, ends spread over {}",
                 asked.policy,
+                format::expiry(decision.expiry),
                 format::span(decision.spread_ms)
             )?;
             writeln!(out, "because   {}", decision.reason)?;

@@ -4,6 +4,8 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::policy::Expiry;
+
 /// What `--at` is for.
 pub(super) const AT: &str = "At this instant, such as 2026-11-23T10:00:00+05:30";
 
@@ -13,6 +15,13 @@ pub(super) fn instant(text: &str) -> anyhow::Result<i64> {
         .parse()
         .with_context(|| format!("{text:?} is not an instant with its offset, such as 2026-11-23T10:00:00+05:30"))?;
     Ok(at.as_millisecond())
+}
+
+/// Reads a span such as `10s` or `1m 30s`.
+pub(super) fn duration(text: &str) -> anyhow::Result<std::time::Duration> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("{text:?} is not a span such as 10s, 5m or 1h 30m"))?;
+    std::time::Duration::try_from(span).with_context(|| format!("{text:?} is in the past"))
 }
 
 /// An instant in UTC.
@@ -50,6 +59,16 @@ pub(super) fn ahead(ms: i64) -> String {
     let words = parts.iter().skip(first).take(2).filter(|(count, _)| *count > 0);
     let words: Vec<_> = words.map(|(count, unit)| format!("{count} {unit}")).collect();
     if words.is_empty() { "now".to_owned() } else { format!("in {}", words.join(" ")) }
+}
+
+/// A lifetime.
+pub(super) fn expiry(expiry: Expiry) -> String {
+    match expiry {
+        Expiry::Keep => "as the client wrote it".to_owned(),
+        Expiry::Never => "without end".to_owned(),
+        Expiry::After(ms) => format!("{} from now", span(ms)),
+        Expiry::At(at) => format!("until {}", utc(at)),
+    }
 }
 
 /// A span in days, hours, minutes and seconds.

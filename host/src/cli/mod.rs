@@ -1,13 +1,17 @@
 //! The command line: verbs, and one flag for every setting. Parses, reads the configuration, runs the verb.
 
+mod bypass;
 mod check;
 mod config;
 mod explain;
+mod fetch;
 mod format;
 mod market;
 mod paint;
 mod policy;
+mod record;
 mod retime;
+mod rollout;
 mod screen;
 mod serve;
 mod top;
@@ -66,7 +70,7 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 12] = [
     serve::SERVE,
     serve::DEV,
     check::VERB,
@@ -74,6 +78,9 @@ const VERBS: [Verb; 9] = [
     market::VERB,
     top::VERB,
     retime::VERB,
+    rollout::VERB,
+    bypass::VERB,
+    record::VERB,
     policy::VERB,
     config::VERB,
 ];

@@ -33,6 +33,9 @@ pub(super) const DEV: Verb = Verb {
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     start_log(&call.config)?;
     let reloader = call.reloader()?;
+    if let Some(folder) = &call.config.state_dir {
+        reloader.keep_in(folder.clone())?;
+    }
     let embedded = call.config.upstream == Some(Upstream::Embedded);
     let folder = reloader.folder().map(|folder| folder.display().to_string());
     let greeting = move |places: &[Place], out: &mut dyn Write| {

@@ -1,17 +1,15 @@
 //! `bellwether top`: the busy and the large keys of running sidecars, and what each rule's memory is good for, as their
 //! admin servers tell it.
 
-mod fetch;
-
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Arg, ArgAction, value_parser};
 use serde_json::{Value, json};
 
 use super::paint::Paint;
-use super::{Call, Verb, screen, unless_unread};
+use super::{Call, Verb, fetch, screen, unless_unread};
 
 pub(super) const VERB: Verb = Verb {
     name: "top",
@@ -93,14 +91,7 @@ fn run(call: &Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
 
 impl Asked {
     fn of(call: &Call<'_>) -> anyhow::Result<Self> {
-        let given = call.matches.get_many::<String>("address").into_iter().flatten().cloned();
-        let mut addresses: Vec<_> = given.collect();
-        if addresses.is_empty() {
-            let Some(own) = call.config.admin_listen else {
-                bail!("admin_listen is off; name the ADDRESS of a sidecar's admin server")
-            };
-            addresses.push(own.to_string());
-        }
+        let addresses = fetch::addresses(call)?;
         let by = call.matches.get_one::<String>("by").cloned().unwrap_or_default();
         Ok(Self { addresses, limit: call.matches.get_one("limit").copied(), by, paint: Paint::of(call) })
     }

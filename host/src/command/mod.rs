@@ -353,6 +353,23 @@ impl Data {
             _ => return None,
         })
     }
+
+    /// The word of the contract.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Counter => "counter",
+            Self::Hash => "hash",
+            Self::SortedSet => "sorted-set",
+            Self::Set => "set",
+            Self::List => "list",
+            Self::Stream => "stream",
+            Self::Bits => "bits",
+            Self::Copy => "copy",
+            Self::Expiry => "expiry",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// A name of at most seven bytes as a number, in lower case; a one before it tells it from a longer one that begins

@@ -18,7 +18,9 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{DataVersion, MarketError, MarketSession, Phase, Role, settings};
+use super::alone::Handed;
+use super::selftest::Write;
+use super::{DataVersion, Expiry, MarketError, MarketSession, Phase, Role, settings};
 use crate::command::Data;
 
 /// One question with its answer: a case without rows, or a row of one.
@@ -34,7 +36,7 @@ pub struct Case {
 }
 
 /// What is asked. Which fields it has decides which role it is for, unless `role` says so.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Question {
     name: String,
@@ -59,6 +61,9 @@ pub(super) struct Question {
     /// The clock of the file.
     #[serde(skip)]
     clock: Option<i64>,
+    /// The market's session as it was recorded.
+    #[serde(skip)]
+    pub(super) handed: Option<(String, Result<MarketSession, MarketError>)>,
 }
 
 /// A market's name, or its whole session.
@@ -84,7 +89,7 @@ pub(super) struct CaseSession {
     projected: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expect {
     after_ms: Option<u64>,
@@ -175,6 +180,30 @@ fn laid_out(mut case: Map<String, Value>, name: &str) -> anyhow::Result<Vec<Map<
 // === impl Case ===
 
 impl Case {
+    /// A recorded write to a ttl policy, with the lifetime that was decided.
+    pub fn recorded(
+        name: &str,
+        settings: &str,
+        write: Write<'_>,
+        market: Option<Handed<'_>>,
+        (expiry, spread_ms): (Expiry, u64),
+    ) -> Self {
+        let question = Question {
+            role: Some(Role::Ttl.interface().to_owned()),
+            rule: write.rule.to_owned(),
+            namespace: write.namespace.to_owned(),
+            key: write.key.to_owned(),
+            command: Some(write.command.label().to_owned()),
+            value_bytes: write.value_bytes,
+            client_ttl_ms: write.client_ttl,
+            clock: Some(write.now),
+            handed: market.map(|(name, session)| (name.to_owned(), session.clone())),
+            ..Question::default()
+        };
+        let expect = Pairs::decided(expiry, spread_ms);
+        Self { name: name.to_owned(), settings: settings.to_owned(), expect, question }
+    }
+
     fn of(row: Map<String, Value>, settings: &str, clock: Option<jiff::Timestamp>) -> anyhow::Result<Self> {
         let mut question: Question = serde_json::from_value(Value::Object(row))?;
         question.clock = clock.map(millis);
@@ -303,6 +332,17 @@ impl Expect {
 // === impl Pairs ===
 
 impl Pairs {
+    /// A decided lifetime.
+    pub(super) fn decided(expiry: Expiry, spread_ms: u64) -> Self {
+        let expiry = match expiry {
+            Expiry::Keep => ("keep", "true".into()),
+            Expiry::Never => ("never", "true".into()),
+            Expiry::After(ms) => ("after-ms", ms.to_string()),
+            Expiry::At(at) => ("at", instant(at)),
+        };
+        Self(vec![expiry, ("spread-ms", spread_ms.to_string())])
+    }
+
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(of, _)| *of == name).map(|(_, value)| value.as_str())

@@ -1,19 +1,21 @@
 //! One worker's view of a generation: warm instances, remembered market sessions, remembered decisions.
 
+mod markets;
+mod noted;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub use noted::Noted;
 use rustc_hash::FxHashMap;
 
 use super::health::Health;
 use super::instance::{Instance, Request, SharedInstance};
 use super::log::one_line;
-use super::{
-    Decision, Expiry, Inputs, Line, Market, MarketError, MarketSession, Policy, PolicySet, SpecialDay, Transition,
-};
+use super::{Decision, Expiry, Inputs, Line, MarketError, MarketSession, Policy, PolicySet};
 use crate::command::Data;
 use crate::namespace::{KeyMarket, RuleId};
 
@@ -124,7 +126,14 @@ struct Outcome {
     market: Option<Result<MarketSession, MarketError>>,
     /// None: the session was remembered, or there is no market.
     market_cost: Option<Cost>,
-    decision: anyhow::Result<(Decision, Cost)>,
+    decision: Result<(Decision, Cost), Failure>,
+}
+
+/// Why there is no decision.
+struct Failure {
+    error: anyhow::Error,
+    /// What the call took. None: it did not come to one.
+    cost: Option<Cost>,
 }
 
 /// What a remembered decision depends on. Inputs that the policy did not declare are blank.
@@ -158,8 +167,7 @@ const LEARNED_MAX: usize = 64;
 impl Decider {
     /// A worker's policies of a generation. Instances are made when they are first asked.
     pub fn new(set: Arc<PolicySet>) -> Self {
-        let asks = |policy: &Policy| policy.facts.imports.iter().any(|import| import.contains("/market-hours@"));
-        let warm = |policy: &Arc<Policy>| Warm { asks_markets: asks(policy), ..Warm::default() };
+        let warm = |policy: &Arc<Policy>| Warm { asks_markets: policy.asks_markets(), ..Warm::default() };
         Self {
             warm: set.policies.iter().map(warm).collect(),
             sessions: vec![None; set.rules.markets_len()],
@@ -179,6 +187,11 @@ impl Decider {
 
     /// Decides one write, from memory where a remembered decision is still valid.
     pub fn decide(&mut self, question: &Question<'_>) -> Answer {
+        self.decide_noting(question, None)
+    }
+
+    /// The same, noting what stands behind the answer where somebody wants to know.
+    pub fn decide_noting(&mut self, question: &Question<'_>, note: Option<&mut Noted>) -> Answer {
         let Some(index) = self.set.ttl_of_rule.get(question.rule.index()).copied().flatten() else {
             return Answer::NoPolicy;
         };
@@ -191,16 +204,22 @@ impl Decider {
         if let Some(known) = self.memo.get(&key)
             && (known.since..known.until).contains(&question.now)
         {
+            if let Some(note) = note {
+                note.remembered(policy, market.name, self.known_session(place), known);
+            }
             return Answer::Decided { expiry: known.expiry, spread_ms: known.spread_ms, cost: None, unknown_symbol };
         }
-        let Outcome { market, decision, .. } = self.ask_policy(policy, index, question, market, place, &mut Vec::new());
-        match decision {
-            Err(error) => {
+        let outcome = self.ask_policy(policy, index, question, market, place, &mut Vec::new());
+        if let Some(note) = note {
+            note.asked(policy, market.name, &outcome);
+        }
+        match outcome.decision {
+            Err(Failure { error, .. }) => {
                 self.failed(index, policy, question, &error);
                 Answer::Failed { unknown_symbol }
             }
             Ok((decision, cost)) => {
-                let until = valid_until(&decision, market.as_ref(), question.now);
+                let until = valid_until(&decision, outcome.market.as_ref(), question.now);
                 if self.memo.len() >= self.set.engine.limits.memo_entries_max {
                     // Rare, and cheaper than keeping an order on every use.
                     self.memo.clear();
@@ -226,7 +245,7 @@ impl Decider {
             market: market.name.map(str::to_owned).zip(outcome.market),
             unknown_symbol: market.unknown_symbol,
             market_cost: outcome.market_cost,
-            decision: outcome.decision,
+            decision: outcome.decision.map_err(|failure| failure.error),
             lines,
         })
     }
@@ -234,48 +253,6 @@ impl Decider {
     /// Ends of calendars that were learned since this was last asked, from sessions of keys' markets.
     pub fn take_horizons(&mut self) -> Vec<Horizon> {
         std::mem::take(&mut self.learned)
-    }
-
-    /// The session of a market.
-    ///
-    /// # Errors
-    /// There is no market-hours policy, or it failed.
-    pub fn session(&mut self, market: &str, at: i64) -> anyhow::Result<Result<MarketSession, MarketError>> {
-        self.with_market(at, |instance| Ok(instance.session_at(market, at)?.0))
-    }
-
-    /// The next changes of a market's phase.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn transitions(
-        &mut self,
-        market: &str,
-        start: i64,
-        count: u32,
-    ) -> anyhow::Result<Result<Vec<Transition>, MarketError>> {
-        self.with_market(start, |instance| instance.transitions(market, start, count))
-    }
-
-    /// The next special days of a market.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn special_days(
-        &mut self,
-        market: &str,
-        start: i64,
-        count: u32,
-    ) -> anyhow::Result<Result<Vec<SpecialDay>, MarketError>> {
-        self.with_market(start, |instance| instance.special_days(market, start, count))
-    }
-
-    /// Every market.
-    ///
-    /// # Errors
-    /// As [`Decider::session`].
-    pub fn markets(&mut self) -> anyhow::Result<Vec<Market>> {
-        self.with_market(0, Instance::markets)
     }
 
     /// The place of a key's market. None: it has none, or no more can be remembered.
@@ -314,8 +291,8 @@ impl Decider {
             Some(Ok((session, cost))) => (Some(session), cost),
             Some(Err(error)) => {
                 let name = market.name.unwrap_or_default();
-                let decision = Err(error.context(format!("no session of market {name:?}")));
-                return Outcome { market: None, market_cost: None, decision };
+                let error = error.context(format!("no session of market {name:?}"));
+                return Outcome { market: None, market_cost: None, decision: Err(Failure { error, cost: None }) };
             }
         };
         let rule = set.rules.rules().get(question.rule.index());
@@ -342,14 +319,30 @@ impl Decider {
         index: usize,
         request: &Request<'_>,
         lines: &mut Vec<Line>,
-    ) -> anyhow::Result<(Decision, Cost)> {
+    ) -> Result<(Decision, Cost), Failure> {
+        let instance = self.ready(policy, index, request.now).map_err(|error| Failure { error, cost: None })?;
+        let decided = instance.decide(request);
+        lines.extend(instance.log_lines());
+        match decided {
+            Ok(decided) => {
+                if let Some(warm) = self.warm.get_mut(index) {
+                    warm.health.failures = 0;
+                }
+                Ok(decided)
+            }
+            Err(error) => Err(Failure { error, cost: Some(instance.last_cost()) }),
+        }
+    }
+
+    /// The instance that is asked next.
+    fn ready(&mut self, policy: &Policy, index: usize, now: i64) -> anyhow::Result<&mut Instance> {
         // The instance that knows the other markets is there first.
         if self.warm.get(index).is_some_and(|warm| warm.asks_markets) {
-            self.with_market(request.now, |_| Ok(()))?;
+            self.with_market(now, |_| Ok(()))?;
         }
         let market = Rc::clone(&self.market);
         let warm = self.warm.get_mut(index).context("no such policy")?;
-        warm.health.check(request.now)?;
+        warm.health.check(now)?;
         // After a trap the store refuses every call.
         if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let before = warm.instance.take();
@@ -360,69 +353,7 @@ impl Decider {
             }
             warm.instance = Some(instance);
         }
-        let instance = warm.instance.as_mut().context("no instance")?;
-        let decided = instance.decide(request);
-        lines.extend(instance.log_lines());
-        if decided.is_ok() {
-            warm.health.failures = 0;
-        }
-        decided
-    }
-
-    /// A market's session, from memory while it lasts.
-    fn remembered_session(
-        &mut self,
-        name: &str,
-        place: u32,
-        now: i64,
-    ) -> anyhow::Result<(Result<MarketSession, MarketError>, Option<Cost>)> {
-        let place = place as usize;
-        match self.sessions.get(place) {
-            Some(Some(Ok(session))) if (session.since..session.until).contains(&now) => {
-                return Ok((Ok(session.clone()), None));
-            }
-            Some(Some(Err(MarketError::UnknownMarket))) => return Ok((Err(MarketError::UnknownMarket), None)),
-            _ => {}
-        }
-        let begun = std::time::Instant::now();
-        let (session, fuel) = self.with_market(now, |instance| instance.session_at(name, now))?;
-        let cost = Cost { fuel, time: begun.elapsed() };
-        if let Some(slot) = self.sessions.get_mut(place) {
-            let before = slot.as_ref().and_then(|before| horizon(before, now));
-            if let Some(at) = horizon(&session, now)
-                && before != Some(at)
-                && self.learned.len() < LEARNED_MAX
-            {
-                self.learned.push(Horizon { market: name.into(), at });
-            }
-            *slot = Some(session.clone());
-        }
-        Ok((session, Some(cost)))
-    }
-
-    /// Asks the market-hours policy, through the instance that the ttl policies share.
-    fn with_market<T>(&mut self, now: i64, call: impl FnOnce(&mut Instance) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let index = self.set.market.context("the policy set has no market-hours policy")?;
-        let policy = self.set.policies.get(index).context("no such policy")?;
-        self.market_health.check(now)?;
-        let mut shared = self.market.borrow_mut();
-        if shared.as_ref().is_none_or(Instance::is_spent) {
-            *shared = None;
-            let (instance, _) = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
-            *shared = Some(instance);
-        }
-        let answer = call(shared.as_mut().context("no instance")?);
-        match &answer {
-            Ok(_) => self.market_health.failures = 0,
-            Err(error) => {
-                *shared = None;
-                if self.market_health.failed(now, true) {
-                    let generation = self.set.generation;
-                    tracing::warn!(policy = %policy.name, generation, error = %one_line(error), "policy failed");
-                }
-            }
-        }
-        answer
+        warm.instance.as_mut().context("no instance")
     }
 
     fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, error: &anyhow::Error) {
@@ -439,15 +370,6 @@ impl Decider {
                 "policy failed; the rule's fallback applies",
             );
         }
-    }
-}
-
-/// The end of the calendar that a session, or its absence, tells. A bound after `now` is the data's beginning.
-fn horizon(session: &Result<MarketSession, MarketError>, now: i64) -> Option<i64> {
-    match session {
-        Ok(session) => Some(session.horizon),
-        Err(MarketError::BeyondHorizon(bound)) => Some(*bound).filter(|bound| *bound <= now),
-        Err(MarketError::UnknownMarket) => None,
     }
 }
 

@@ -293,6 +293,8 @@ impl Shape {
             .allocation_strategy(strategy)
             .cache(folder.map(CompiledFolder::cache))
             .concurrency_support(false)
+            // On the thread that asks for it, which is one of low priority while clients are served.
+            .parallel_compilation(false)
             .consume_fuel(true)
             .epoch_interruption(true)
             .max_wasm_stack(STACK_BYTES_MAX)

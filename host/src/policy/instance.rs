@@ -48,6 +48,7 @@ pub(super) struct Instance {
     calls: u32,
     /// A call ended in a trap: the store refuses every other.
     trapped: bool,
+    last_cost: Cost,
 }
 
 /// What a policy's store holds for the host.
@@ -135,6 +136,7 @@ impl Instance {
             numbers: FxHashMap::default(),
             calls: 0,
             trapped: false,
+            last_cost: Cost::default(),
         };
         Ok((instance, convert::description(description)))
     }
@@ -171,13 +173,13 @@ impl Instance {
         };
         let begun = Instant::now();
         let (answer, fuel) = self.budgeted(request.now, |store| ttl.bellwether_policy_ttl().call_decide(store, guest));
-        let cost = Cost { fuel, time: begun.elapsed() };
+        self.last_cost = Cost { fuel, time: begun.elapsed() };
         let decision = answer?.map_err(|message| anyhow!("{}", clean(&message, MESSAGE_BYTES_MAX)))?;
         let mut decision = convert::decision(decision)?;
         if let Some(until) = self.store.data().handed_until {
             decision.valid_until = Some(decision.valid_until.map_or(until, |valid| valid.min(until)));
         }
-        Ok((decision, cost))
+        Ok((decision, self.last_cost))
     }
 
     /// The number by which the policy knows a market, and the fuel it took to ask. None: it knows no such market.
@@ -314,6 +316,11 @@ impl Instance {
     /// Instructions of the last decision, one that failed too.
     pub(super) fn fuel_taken(&self) -> u64 {
         self.engine.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+    }
+
+    /// What the last decision took, one that failed too.
+    pub(super) fn last_cost(&self) -> Cost {
+        self.last_cost
     }
 
     /// The most memory it has had.

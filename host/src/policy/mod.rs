@@ -1,6 +1,7 @@
 //! Policies: loading components, asking them, remembering their answers. The only folder that knows wasmtime; it knows
 //! neither Redis nor the runtime that sessions live on.
 
+mod alone;
 mod bindings;
 mod bounds;
 pub mod cases;
@@ -21,8 +22,9 @@ pub mod settings;
 pub mod standard;
 mod wasi;
 
+pub use alone::{Alone, Handed};
 pub use compiled::Compiled;
-pub use decider::{Answer, Asked, Cost, Decider, Horizon, Question};
+pub use decider::{Answer, Asked, Cost, Decider, Horizon, Noted, Question};
 pub use engine::{Engine, Facts, Needs, Role};
 pub use log::{Line, one_line};
 pub use measure::{Measured, measure};

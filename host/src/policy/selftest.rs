@@ -11,7 +11,7 @@ use super::cases::{self, Case, CaseMarket, Pairs, instant};
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::{Instance, Request};
 use super::log::{Line, one_line};
-use super::{Asked, Expiry, MarketError, MarketSession, Role};
+use super::{Asked, Description, MarketError, MarketSession, Role};
 use crate::command::Data;
 use crate::namespace::RuleTable;
 
@@ -133,6 +133,14 @@ impl Trial {
         Ok(Self { engine: engine.clone(), name: name.into(), loaded: engine.load(component)? })
     }
 
+    /// What the component says of itself with these settings.
+    ///
+    /// # Errors
+    /// It refuses them.
+    pub fn describe(&self, settings: &str) -> anyhow::Result<Description> {
+        Ok(Instance::new(&self.engine, &self.name, &self.loaded, settings, None)?.1)
+    }
+
     /// What can be said of the component.
     pub fn facts(&self) -> &Facts {
         &self.loaded.facts
@@ -194,17 +202,8 @@ impl Trial {
         };
         let market = market.map(session).transpose()?;
         let mut instance = self.instance(settings)?;
-        let decision = instance.decide(&Request {
-            rule: write.rule,
-            namespace: write.namespace,
-            key: write.key,
-            command: write.command,
-            value_bytes: write.value_bytes,
-            client_ttl: write.client_ttl,
-            now: write.now,
-            market_name: market.as_ref().map(|(name, _)| name.as_str()),
-            market: market.as_ref().map(|(_, session)| session.as_ref().map_err(|error| *error)),
-        });
+        let handed = market.as_ref().map(|(name, session)| (name.as_str(), session));
+        let decision = instance.decide(&write.request(handed));
         let lines = instance.log_lines();
         let policy = self.name.to_string();
         Ok(Asked { policy, market, unknown_symbol: false, market_cost: None, decision, lines })
@@ -254,13 +253,7 @@ fn decision(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)
         Err(error) => return Ok((Pairs(vec![("error", one_line(&error))]), instance.fuel_taken())),
         Ok(decided) => decided,
     };
-    let expiry = match decision.expiry {
-        Expiry::Keep => ("keep", "true".into()),
-        Expiry::Never => ("never", "true".into()),
-        Expiry::After(ms) => ("after-ms", ms.to_string()),
-        Expiry::At(at) => ("at", instant(at)),
-    };
-    let mut pairs = vec![expiry, ("spread-ms", decision.spread_ms.to_string())];
+    let Pairs(mut pairs) = Pairs::decided(decision.expiry, decision.spread_ms);
     pairs.extend(decision.valid_until.map(|at| ("valid-until", instant(at))));
     pairs.push(("reason", decision.reason));
     Ok((Pairs(pairs), cost.fuel))
@@ -270,6 +263,7 @@ fn decision(case: &Case, instance: &mut Instance) -> anyhow::Result<(Pairs, u64)
 pub(super) fn request<'a>(case: &'a Case, session: Option<&'a (&str, MarketSession)>) -> anyhow::Result<Request<'a>> {
     let question = &case.question;
     let now = question.now()?;
+    let recorded = question.handed.as_ref().map(|(name, session)| (name.as_str(), session));
     let error = question.market_error(now)?;
     Ok(Request {
         rule: &question.rule,
@@ -279,8 +273,11 @@ pub(super) fn request<'a>(case: &'a Case, session: Option<&'a (&str, MarketSessi
         value_bytes: question.value_bytes,
         client_ttl: question.client_ttl_ms,
         now,
-        market_name: session.map(|(name, _)| *name),
-        market: error.map(Err).or(session.map(|(_, session)| Ok(session))),
+        market_name: session.map(|(name, _)| *name).or(recorded.map(|(name, _)| name)),
+        market: error
+            .map(Err)
+            .or(session.map(|(_, session)| Ok(session)))
+            .or(recorded.map(|(_, session)| session.as_ref().map_err(|error| *error))),
     })
 }
 

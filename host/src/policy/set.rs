@@ -58,6 +58,16 @@ pub struct Policy {
     cases: Option<String>,
 }
 
+/// A policy that is being loaded.
+struct Begun<'a> {
+    mount: &'a Mount,
+    loaded: Loaded,
+    /// Once it has its settings.
+    description: Option<Description>,
+    /// How long it took so far.
+    time: Duration,
+}
+
 /// All policies of one generation.
 pub struct PolicySet {
     /// Which generation this is, from 1.
@@ -70,6 +80,8 @@ pub struct PolicySet {
     pub(super) ttl_of_rule: Vec<Option<usize>>,
     /// The policy that knows the markets.
     pub(super) market: Option<usize>,
+    /// Its policies are out of the path, and its rules with them.
+    pub is_bypass: bool,
     pub(super) engine: Engine,
 }
 
@@ -108,21 +120,56 @@ impl PolicySet {
     /// # Errors
     /// One of them does not load, or they do not fit together; the error says which, how far it came, and why.
     pub fn load(engine: &Engine, generation: u64, mounts: &[Mount], previous: Option<&Self>) -> Result<Self, Rejected> {
-        let mut policies: Vec<Arc<Policy>> = Vec::with_capacity(mounts.len());
+        Self::load_in_steps(engine, generation, mounts, previous, &mut |_| {})
+    }
+
+    /// The same, one step for all policies after the other; tells which it has done.
+    ///
+    /// # Errors
+    /// As [`PolicySet::load`].
+    pub fn load_in_steps(
+        engine: &Engine,
+        generation: u64,
+        mounts: &[Mount],
+        previous: Option<&Self>,
+        done: &mut dyn FnMut(Stage),
+    ) -> Result<Self, Rejected> {
+        let known = || previous.into_iter().flat_map(|set| &set.policies);
+        let mut policies = Vec::with_capacity(mounts.len());
+        let mut begun: Vec<Begun<'_>> = Vec::new();
         for mount in mounts {
             let digest = super::engine::digest(&mount.component);
-            let known = || previous.into_iter().flat_map(|set| &set.policies).chain(&policies);
-            let policy = match known().find(|policy| policy.is(mount, &digest)) {
-                Some(policy) => Arc::clone(policy),
-                None => {
-                    let compiled = known().find(|policy| policy.facts.digest == digest);
-                    let compiled = compiled.map(|policy| policy.loaded.clone());
-                    Arc::new(Policy::load_compiled(engine, mount, compiled)?)
-                }
-            };
-            policies.push(policy);
+            if let Some(policy) = known().find(|policy| policy.is(mount, &digest)) {
+                policies.push(Arc::clone(policy));
+                continue;
+            }
+            let compiled = known().map(|policy| &policy.loaded).chain(begun.iter().map(|begun| &begun.loaded));
+            let compiled = compiled.into_iter().find(|loaded| loaded.facts.digest == digest).cloned();
+            begun.push(Begun::compiled(engine, mount, compiled)?);
         }
+        done(Stage::Compile);
+        let configured = begun.into_iter().map(|begun| begun.configured(engine));
+        let configured: Vec<_> = configured.collect::<Result<_, _>>()?;
+        done(Stage::Configure);
+        for begun in configured {
+            policies.push(Arc::new(begun.tested(engine)?));
+        }
+        done(Stage::SelfTest);
         Self::of_loaded(engine, generation, policies)
+    }
+
+    /// A set without rules, with which the sidecar is a plain proxy: no policy is asked, no lifetime given, nothing
+    /// served from memory. It is of the same generation, so that people see what is out of the path.
+    pub fn bypassed(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            generation: self.generation,
+            policies: self.policies.clone(),
+            rules: RuleTable::build(Vec::new(), Vec::new())?,
+            ttl_of_rule: Vec::new(),
+            market: self.market,
+            is_bypass: true,
+            engine: self.engine.clone(),
+        })
     }
 
     /// Puts loaded policies together.
@@ -151,7 +198,8 @@ impl PolicySet {
             });
         }
         let rules = RuleTable::build(rules, symbols)?;
-        Ok(Self { generation, policies, rules, ttl_of_rule, market, engine: engine.clone() })
+        let (is_bypass, engine) = (false, engine.clone());
+        Ok(Self { generation, policies, rules, ttl_of_rule, market, is_bypass, engine })
     }
 
     /// Every market that its market-hours policy knows; none where it has no such policy.
@@ -206,35 +254,12 @@ impl Policy {
     /// # Errors
     /// It does not load; the error says how far it came, and why.
     pub fn load(engine: &Engine, mount: &Mount) -> Result<Self, Rejected> {
-        Self::load_compiled(engine, mount, None)
+        Begun::compiled(engine, mount, None)?.configured(engine)?.tested(engine)
     }
 
-    fn load_compiled(engine: &Engine, mount: &Mount, compiled: Option<Loaded>) -> Result<Self, Rejected> {
-        let rejected = |stage| move |reason| Rejected { policy: Some(mount.name.clone()), stage, reason };
-        let begun = std::time::Instant::now();
-        let loaded = match compiled {
-            Some(loaded) => loaded,
-            None => engine.load(&mount.component).map_err(rejected(Stage::Compile))?,
-        };
-        let (_, description) =
-            Instance::new(engine, &mount.name, &loaded, &mount.settings, None).map_err(rejected(Stage::Configure))?;
-        let trial = Trial { engine: engine.clone(), name: mount.name.as_str().into(), loaded };
-        let passed = match &mount.cases {
-            None => Passed::default(),
-            Some(cases) => selftest::run(&trial, cases).map_err(rejected(Stage::SelfTest))?,
-        };
-        let loaded = trial.loaded;
-        Ok(Self {
-            name: mount.name.clone(),
-            facts: loaded.facts.clone(),
-            description,
-            settings: mount.settings.clone(),
-            origin: mount.origin.clone(),
-            passed,
-            load_time: begun.elapsed(),
-            loaded,
-            cases: mount.cases.clone(),
-        })
+    /// Whether it may ask the market-hours policy at any time.
+    pub(super) fn asks_markets(&self) -> bool {
+        self.facts.imports.iter().any(|import| import.contains("/market-hours@"))
     }
 
     /// The rules of a namespaces policy by themselves, as a set of its own would have them; none: it has another role.
@@ -259,7 +284,7 @@ impl Policy {
     }
 
     /// Its name, digest and, where they matter, its settings' digest.
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let settings = match self.settings.as_str() {
             "{}" => String::new(),
             settings => format!(" settings sha256:{:.8}", super::engine::digest(settings.as_bytes())),
@@ -273,6 +298,60 @@ impl Policy {
             && self.origin == mount.origin
             && self.cases == mount.cases
             && self.facts.digest == digest
+    }
+}
+
+// === impl Begun ===
+
+impl<'a> Begun<'a> {
+    /// Compiled and linked; `compiled`: it has been before.
+    fn compiled(engine: &Engine, mount: &'a Mount, compiled: Option<Loaded>) -> Result<Self, Rejected> {
+        let begun = std::time::Instant::now();
+        let loaded = match compiled {
+            Some(loaded) => loaded,
+            None => engine.load(&mount.component).map_err(mount.rejected(Stage::Compile))?,
+        };
+        Ok(Self { mount, loaded, description: None, time: begun.elapsed() })
+    }
+
+    /// It has taken its settings and said what it is.
+    fn configured(self, engine: &Engine) -> Result<Self, Rejected> {
+        let begun = std::time::Instant::now();
+        let configured = Instance::new(engine, &self.mount.name, &self.loaded, &self.mount.settings, None);
+        let (_, description) = configured.map_err(self.mount.rejected(Stage::Configure))?;
+        Ok(Self { description: Some(description), time: self.time + begun.elapsed(), ..self })
+    }
+
+    /// It has passed its own cases.
+    fn tested(self, engine: &Engine) -> Result<Policy, Rejected> {
+        let begun = std::time::Instant::now();
+        let Self { mount, loaded, description, time } = self;
+        let description = description.context("it was not configured").map_err(mount.rejected(Stage::Configure))?;
+        let trial = Trial { engine: engine.clone(), name: mount.name.as_str().into(), loaded };
+        let passed = match &mount.cases {
+            None => Passed::default(),
+            Some(cases) => selftest::run(&trial, cases).map_err(mount.rejected(Stage::SelfTest))?,
+        };
+        Ok(Policy {
+            name: mount.name.clone(),
+            facts: trial.loaded.facts.clone(),
+            description,
+            settings: mount.settings.clone(),
+            origin: mount.origin.clone(),
+            passed,
+            load_time: time + begun.elapsed(),
+            loaded: trial.loaded,
+            cases: mount.cases.clone(),
+        })
+    }
+}
+
+// === impl Mount ===
+
+impl Mount {
+    fn rejected(&self, stage: Stage) -> impl Fn(anyhow::Error) -> Rejected + use<> {
+        let name = self.name.clone();
+        move |reason| Rejected { policy: Some(name.clone()), stage, reason }
     }
 }
 

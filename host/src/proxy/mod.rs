@@ -7,6 +7,7 @@ pub mod lifetime;
 mod multi;
 pub mod near;
 pub mod openings;
+mod record;
 pub mod retime;
 mod scripts;
 pub mod set;
@@ -26,6 +27,7 @@ use crate::metrics::{Metrics, Outcome, RuleCounters};
 use crate::namespace::{Apply, ClientTtl, Rule, RuleId, ValueCheck};
 use crate::near::Touched;
 use crate::policy::{Answer, Decider, PolicySet, Question};
+use crate::record::{Records, Tap};
 use crate::resp::write;
 use crate::upstream::{Expect, Lane, Outbox};
 
@@ -34,6 +36,8 @@ pub struct Policies {
     decider: Decider,
     counters: Vec<Arc<RuleCounters>>,
     metrics: Arc<Metrics>,
+    /// Where decisions go that somebody wants to see.
+    tap: Tap,
     worker: usize,
     unmatched: KeyChoice,
     non_utf8: KeyChoice,
@@ -114,14 +118,17 @@ impl Policies {
     /// A worker's policies of a generation.
     pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
         let counters = metrics.of_rules(&set.rules);
+        // No rule covers any key of a plain proxy.
+        let unmatched = if set.is_bypass { KeyChoice::Forward } else { config.unmatched_keys };
         Self {
             near: config.near_bytes_max > 0 && set.rules.is_near(),
             scripts: scripts::opted_in(config.script_rules.as_deref(), &set, worker),
             decider: Decider::new(set),
             counters,
             metrics,
+            tap: Arc::<Records>::default().tap(0),
             worker,
-            unmatched: config.unmatched_keys,
+            unmatched,
             non_utf8: config.non_utf8_keys,
             clock_offset_ms: config.clock_offset.ms,
             not_json_logged_at: None,
@@ -340,7 +347,8 @@ impl Policies {
         let answer = if key.len() > POLICY_KEY_BYTES_MAX {
             Answer::Failed { unknown_symbol: false }
         } else {
-            self.decider.decide(&Question { rule: id, key: text, command: data, value_bytes, client_ttl: client, now })
+            let question = Question { rule: id, key: text, command: data, value_bytes, client_ttl: client, now };
+            if self.tap.wants() { self.decide_recorded(&question, rule) } else { self.decider.decide(&question) }
         };
         self.count_market(id, answer);
         match answer {

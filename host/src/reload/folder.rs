@@ -1,17 +1,14 @@
-//! What the policy folder says: `NAME.wasm` is a component, `NAME.toml` mounts one under that name with settings,
-//! `NAME.cases.toml` holds a component's own cases. Over the standard policies, which need no file.
+//! The policy folder: when it has changed, and what it holds. Knows nothing of what the files mean.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, ensure};
 
-use crate::config::nearest;
-use crate::policy::standard::STANDARD;
-use crate::policy::{Mount, Origin, Rejected, Stage, settings};
+use crate::policy::{Mount, Rejected, Stage};
+use crate::rollout::content::{Content, Files, named};
 
 /// The policy folder, or only the standard policies.
 #[derive(Debug)]
@@ -21,51 +18,42 @@ pub struct Folder {
     is_pinned: bool,
     /// The setting `json` of the standard namespaces, where the operator says nothing.
     json: String,
+    /// Bytes of a component.
+    component_bytes_max: usize,
 }
 
 /// What tells one state of the folder from another, without reading the files.
 pub type Fingerprint = BTreeMap<String, (Option<SystemTime>, u64, u64)>;
 
-/// The content of a `NAME.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MountFile {
-    component: Option<String>,
-    enabled: Option<bool>,
-    settings: Option<toml::Table>,
-}
-
-/// What a file of the folder is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// `NAME.wasm`.
-    Component,
-    /// `NAME.toml`.
-    Mount,
-    /// `NAME.cases.toml`.
-    Cases,
-}
-
-const NAME_BYTES_MAX: usize = 64;
-/// Bytes of a policy's settings.
-pub const SETTINGS_BYTES_MAX: usize = 1024 * 1024;
+/// Settings and cases are smaller, whatever components may be.
+const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // === impl Folder ===
 
 impl Folder {
     /// A folder, which need not be there.
     pub fn new(path: Option<PathBuf>, json: &str) -> Self {
-        Self { path, is_pinned: false, json: json.to_owned() }
+        Self { path, is_pinned: false, json: json.to_owned(), component_bytes_max: usize::MAX }
     }
 
     /// A folder whose content never counts as changed: a copy of what a digest names.
     pub fn pinned(path: PathBuf, json: &str) -> Self {
-        Self { path: Some(path), is_pinned: true, json: json.to_owned() }
+        Self { is_pinned: true, ..Self::new(Some(path), json) }
+    }
+
+    /// The same; a component of more bytes is not read.
+    pub fn at_most(self, component_bytes_max: usize) -> Self {
+        Self { component_bytes_max, ..self }
     }
 
     /// Where it is.
     pub fn path(&self) -> Option<&PathBuf> {
         self.path.as_ref()
+    }
+
+    /// The setting `json` of the standard namespaces, where the operator says nothing.
+    pub fn json(&self) -> &str {
+        &self.json
     }
 
     /// What the folder is like now. Files are looked at through links, so that a link that moves is seen.
@@ -82,61 +70,49 @@ impl Folder {
         self.files().unwrap_or_default().into_iter().filter_map(look).collect()
     }
 
-    /// All policies that the folder and the standard set make.
+    /// Reads all files.
     ///
     /// # Errors
-    /// A file cannot be read, or says what cannot be.
-    pub fn mounts(&self) -> Result<Vec<Mount>, Rejected> {
+    /// One of them cannot be read, or is too large.
+    pub fn read(&self) -> Result<Content, Rejected> {
         let rejected = |policy: Option<&str>, reason| Rejected {
             policy: policy.map(ToOwned::to_owned),
             stage: Stage::Read,
             reason,
         };
-        let files = self.files().map_err(|error| rejected(None, error))?;
-        let mut names: BTreeSet<_> = STANDARD.iter().map(|standard| standard.name).collect();
-        names.extend(
-            files.keys().filter_map(|file| named(file)).filter(|(_, of)| *of != Use::Cases).map(|(name, _)| name),
-        );
-        let mounts =
-            names.into_iter().map(|name| self.mount(&files, name).map_err(|error| rejected(Some(name), error)));
-        mounts.filter_map(Result::transpose).collect()
+        let mut files = Files::new();
+        for (name, path) in self.files().map_err(|error| rejected(None, error))? {
+            let bytes = self.read_file(&name, &path);
+            let bytes = bytes.map_err(|error| rejected(name.split('.').next(), error))?;
+            files.insert(name, bytes.into());
+        }
+        Ok(Content::new(files, &self.json, self.path.clone()))
     }
 
-    fn mount(&self, files: &BTreeMap<String, PathBuf>, name: &str) -> anyhow::Result<Option<Mount>> {
-        let file = match files.get(&format!("{name}.toml")) {
-            None => MountFile::default(),
-            Some(path) => mount_file(path)?,
+    /// All policies that the folder and the standard set make.
+    ///
+    /// # Errors
+    /// A file cannot be read, or says what cannot be.
+    pub fn mounts(&self) -> Result<Vec<Mount>, Rejected> {
+        self.read()?.mounts()
+    }
+
+    /// One file, through links. Anything but a file could make one wait for ever.
+    fn read_file(&self, name: &str, path: &PathBuf) -> anyhow::Result<Vec<u8>> {
+        let cannot = || format!("cannot read {}", path.display());
+        let metadata = std::fs::metadata(path).with_context(cannot)?;
+        ensure!(metadata.is_file(), "{} is not a file", path.display());
+        let (bytes_max, setting) = match name.ends_with(".wasm") {
+            true => (self.component_bytes_max, " (policy_component_bytes_max)"),
+            false => (TEXT_BYTES_MAX, ""),
         };
-        if file.enabled == Some(false) {
-            return Ok(None);
-        }
-        let component = file.component.as_deref().unwrap_or(name);
-        let standard = STANDARD.iter().find(|standard| standard.name == component);
-        let cases = files.get(&format!("{component}.cases.toml")).map(|path| read_text(path)).transpose()?;
-        let (bytes, origin, cases): (Arc<[u8]>, _, _) = match (files.get(&format!("{component}.wasm")), standard) {
-            (Some(path), _) => {
-                let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                (bytes.into(), Origin::File(path.clone()), cases)
-            }
-            (None, Some(standard)) => {
-                (standard.component.into(), Origin::Embedded, cases.or(Some(standard.cases.to_owned())))
-            }
-            (None, None) => {
-                let known = files.keys().filter_map(|file| file.strip_suffix(".wasm"));
-                let known: Vec<_> = known.chain(STANDARD.iter().map(|standard| standard.name)).collect();
-                let near = nearest(component, known.iter().copied());
-                let hint = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-                bail!("there is no component {component:?} among {}{hint}", known.join(", "));
-            }
-        };
-        let mut settings = serde_json::Map::new();
-        if origin == Origin::Embedded && component == "namespaces" {
-            settings.insert("json".into(), self.json.as_str().into());
-        }
-        settings.extend(settings::object(file.settings.unwrap_or_default()));
-        let settings = serde_json::Value::Object(settings).to_string();
-        ensure!(settings.len() <= SETTINGS_BYTES_MAX, "its settings have more than {SETTINGS_BYTES_MAX} bytes");
-        Ok(Some(Mount { name: name.to_owned(), component: bytes, settings, cases, origin }))
+        let file = std::fs::File::open(path).with_context(cannot)?;
+        let mut content = Vec::new();
+        file.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut content).with_context(cannot)?;
+        let bytes = metadata.len().max(content.len() as u64);
+        let path = path.display();
+        ensure!(content.len() <= bytes_max, "{path} has {bytes} bytes; at most {bytes_max} are allowed{setting}");
+        Ok(content)
     }
 
     /// The files that mean something, by name. A folder that is not there is empty.
@@ -157,45 +133,4 @@ impl Folder {
         }
         Ok(files)
     }
-}
-
-/// The settings of a `NAME.toml`, as the JSON object that a policy takes.
-///
-/// # Errors
-/// The file cannot be read, or is not a policy's file.
-pub fn settings_of(path: &Path) -> anyhow::Result<String> {
-    let settings = settings::object(mount_file(path)?.settings.unwrap_or_default());
-    Ok(serde_json::Value::Object(settings).to_string())
-}
-
-/// The policy or component that a file belongs to. None: it means nothing here.
-pub fn named(file: &str) -> Option<(&str, Use)> {
-    let ends = [(".cases.toml", Use::Cases), (".toml", Use::Mount), (".wasm", Use::Component)];
-    let (name, of) = ends.into_iter().find_map(|(end, of)| Some((file.strip_suffix(end)?, of)))?;
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-    ((1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)).then_some((name, of))
-}
-
-fn mount_file(path: &Path) -> anyhow::Result<MountFile> {
-    let text = read_text(path)?;
-    toml::from_str(&text).map_err(|error| {
-        let table: Option<toml::Table> = toml::from_str(&text).ok();
-        let known = ["component", "enabled", "settings"];
-        let stray = table.and_then(|table| table.keys().find(|key| !known.contains(&key.as_str())).cloned());
-        let file = path.display();
-        match stray {
-            None => anyhow::Error::new(error).context(format!("{file} is not what a policy's file is")),
-            Some(key) => {
-                let near = nearest(&key, known.into_iter()).unwrap_or("settings");
-                anyhow::anyhow!(
-                    "{file} has {key:?}; a policy's file has component, enabled and settings (did you mean {near}, or \
-                     does it belong under [settings]?)"
-                )
-            }
-        }
-    })
-}
-
-fn read_text(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::near::Near;
 use crate::policy::PolicySet;
 use crate::proxy::Policies;
+use crate::record::Records;
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, write};
 use crate::top::Top;
@@ -69,6 +70,8 @@ pub struct Shared {
     pub leases: Leases,
     /// The worker's policies.
     pub policies: RefCell<Policies>,
+    /// Who listens to its decisions.
+    pub records: Arc<Records>,
     /// The policy set in force.
     pub current: RefCell<watch::Receiver<Arc<PolicySet>>>,
     /// What is known of the server.
@@ -193,6 +196,7 @@ impl Shared {
         if current.has_changed().unwrap_or(false) {
             let set = Arc::clone(&current.borrow_and_update());
             let policies = Policies::new(set, Arc::clone(&self.metrics), self.worker, &self.config);
+            let policies = policies.recorded(&self.records);
             *self.policies.borrow_mut() = policies;
         }
     }

@@ -8,7 +8,9 @@ mod explain;
 mod new;
 mod pull;
 mod push;
+mod replay;
 mod test;
+mod trace;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,19 +28,19 @@ pub(super) const VERB: Verb = Verb {
     name: "policy",
     command: |command| {
         let command = command
-            .about("Write a policy: new, build, check, test, bench, explain; ship it: push, pull")
+            .about("Write a policy: new, build, check, test, bench, explain, replay; ship it: push, pull")
             .subcommand_required(true)
             .arg_required_else_help(true);
         VERBS.iter().fold(command, |command, verb| {
             let own = (verb.command)(Command::new(verb.name));
-            command.subcommand(settings_args(own, if is_shipping(verb) { of_shipping } else { is_of_engine }))
+            command.subcommand(settings_args(own, settings_of_verb(verb)))
         })
     },
     run: |call, out| unless_unread(run(call, out)),
 };
 
-const VERBS: [Verb; 8] =
-    [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB, push::VERB, pull::VERB];
+const VERBS: [Verb; 9] =
+    [new::VERB, build::VERB, check::VERB, test::VERB, bench::VERB, explain::VERB, replay::VERB, push::VERB, pull::VERB];
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (name, matches) = call.matches.subcommand().context("no verb was given; try `bellwether policy --help`")?;
@@ -61,8 +63,13 @@ fn is_of_registries(setting: &Setting) -> bool {
     ["policy_registry_", "policy_artifact_", "policy_keys_"].iter().any(|begin| setting.name.starts_with(begin))
 }
 
-fn is_shipping(verb: &Verb) -> bool {
-    [push::VERB.name, pull::VERB.name].contains(&verb.name)
+/// The settings that a verb takes.
+fn settings_of_verb(verb: &Verb) -> fn(&Setting) -> bool {
+    match verb.name {
+        "push" | "pull" => of_shipping,
+        "replay" => |setting| is_of_engine(setting) || setting.name == "policy_folder",
+        _ => is_of_engine,
+    }
 }
 
 fn of_shipping(setting: &Setting) -> bool {

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction};
 use serde_json::{Map, Value, json};
 
 use super::super::{Call, Verb};
+use super::trace::{is_trace, recorded_cases};
 use super::{beside, engine, json_arg, policy_name, read_text};
 use crate::policy::cases::{self, Pairs};
 use crate::policy::{Engine, Outcome, Report, Trial};
@@ -18,7 +19,9 @@ pub(super) const VERB: Verb = Verb {
     command: |command| {
         let about = "Ask built components the questions of their case files: each case once on a fresh and twice on a \
                      warm instance, with the limits of the server. Exits with 1 if an answer is not the expected one, \
-                     if a fresh and a warm instance differ, and if there are no cases.";
+                     if a fresh and a warm instance differ, and if there are no cases. A trace of `bellwether \
+                     record` is a case file too: what the policy of the component's name answered then, it must \
+                     answer now, with the settings of the NAME.toml beside it.";
         command
             .about("Ask components their cases, each on a fresh and on a warm instance")
             .long_about(about)
@@ -31,7 +34,7 @@ pub(super) const VERB: Verb = Verb {
             .arg(
                 Arg::new("cases")
                     .value_name("CASES")
-                    .help("Case files, TOML [default: NAME.cases.toml beside the component]")
+                    .help("Case files, TOML, and traces [default: NAME.cases.toml beside the component]")
                     .num_args(0..)
                     .action(ArgAction::Append),
             )
@@ -129,15 +132,18 @@ impl Tested {
             "{shown} has no cases; write {}.cases.toml beside it, or name a case file",
             policy_name(path)
         );
+        let trial = Trial::load(engine, &policy_name(path), &bytes).with_context(|| shown.to_string())?;
         let mut cases = Vec::new();
         for file in &files {
-            cases.extend(cases::parse(&read_text(file)?).with_context(|| file.display().to_string())?);
+            cases.extend(match is_trace(file) {
+                true => recorded_cases(&trial, path, file)?,
+                false => cases::parse(&read_text(file)?).with_context(|| file.display().to_string())?,
+            });
         }
         ensure!(!cases.is_empty(), "{shown} has no cases: there is no [[case]] in its case file");
         let count = cases.len();
         cases.retain(|case| case.name.contains(filter));
         ensure!(!cases.is_empty(), "none of the {count} cases of {shown} has {filter:?} in its name");
-        let trial = Trial::load(engine, &policy_name(path), &bytes).with_context(|| shown.to_string())?;
         let report = trial.run(&cases).with_context(|| shown.to_string())?;
         Ok(Self { path: path.to_owned(), is_stale: is_stale(path), digest: trial.facts().digest.clone(), report })
     }

@@ -1,0 +1,259 @@
+//! The thread that looks at the policy folder and carries out orders, one after the other: every change of the policy
+//! set goes through here.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use super::{Arc, Came, Content, Fingerprint, FolderIs, PolicySet, Rejected, Reloader, digest};
+use crate::rollout::{Asked, Candidate, Denied, Done, Earlier, Gate, Order};
+
+/// The thread's own.
+struct Machine {
+    reloader: Reloader,
+    /// The folder at the last look.
+    previous: Fingerprint,
+    looked: Instant,
+}
+
+/// Carries out orders and looks at the folder until it is told to stop.
+pub(super) fn run(reloader: Reloader) {
+    let Some(orders) = reloader.rollout.take_orders() else { return };
+    let previous = reloader.seen.clone();
+    let mut machine = Machine { reloader, previous, looked: Instant::now() };
+    while machine.turn(&orders) {}
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// One order, or one look. False: there will be no more.
+    fn turn(&mut self, orders: &Receiver<Asked>) -> bool {
+        match orders.recv_timeout(self.reloader.poll.saturating_sub(self.looked.elapsed())) {
+            Ok(Asked { order: Order::Stop, .. }) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Asked { order, answer }) => {
+                // Who asked may have gone.
+                drop(answer.send(self.take(order)));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if self.looked.elapsed() >= self.reloader.poll {
+            self.looked = Instant::now();
+            self.look();
+        }
+        true
+    }
+
+    fn take(&mut self, order: Order) -> Result<Done, Denied> {
+        match order {
+            Order::Shadow(candidate, gate) => self.shadow(candidate, gate),
+            Order::Publish(candidate) => self.publish(candidate),
+            Order::Promote => self.promote(),
+            Order::Reject => self.reject(),
+            Order::Rollback(number) => self.rollback(number),
+            Order::Stop => Err(Denied::Conflict("the sidecar stops".to_owned())),
+        }
+    }
+
+    /// Looks whether the folder has changed, and takes up what it holds once nobody writes there any more.
+    fn look(&mut self) {
+        let folder = &self.reloader.folder;
+        if folder.path().is_none() {
+            return;
+        }
+        let now = folder.fingerprint();
+        // Two equal looks: what is being written has been written.
+        let settled = now == self.previous;
+        self.previous.clone_from(&now);
+        if !settled || now == self.reloader.seen {
+            return;
+        }
+        tracing::debug!("the policy folder changed; reading it");
+        let content = folder.read();
+        // What was read is of one moment, or it is read again.
+        if folder.fingerprint() == now {
+            self.reloader.seen = now;
+            self.take_up(content);
+        }
+    }
+
+    /// The folder holds something else.
+    fn take_up(&mut self, content: Result<Content, Rejected>) {
+        let begun = Instant::now();
+        let reloader = &self.reloader;
+        let Some(old) = reloader.rollout.published.active() else { return };
+        let held = content.and_then(|content| Ok((digest(&content.mounts()?), content)));
+        if let Ok((held, _)) = &held {
+            let mut board = reloader.rollout.board();
+            if board.content(board.active).is_some() && board.find(old.generation).is_some_and(|of| of.digest == *held)
+            {
+                let was = std::mem::replace(&mut board.folder, FolderIs::InForce);
+                (board.set_aside, board.last_good) = (None, None);
+                drop(board);
+                reloader.forget_refusal();
+                match was {
+                    FolderIs::InForce | FolderIs::None => {
+                        tracing::debug!("what the policy folder holds changed, the policies did not");
+                    }
+                    _ => {
+                        let serving = old.generation;
+                        tracing::info!("the policy folder holds again what generation {serving} serves");
+                        reloader.keep();
+                    }
+                }
+                return;
+            }
+            if board.set_aside.as_ref() == Some(held) {
+                board.folder = FolderIs::SetAside;
+                tracing::info!("the policy folder holds still what was set aside, and is left alone");
+                return;
+            }
+        }
+        let number = reloader.rollout.board().begin(Came::Folder, reloader.clock.now());
+        let loaded = held.and_then(|(_, mut content)| {
+            self.share(&mut content);
+            reloader.load(number, &content, Some(&old))
+        });
+        match loaded {
+            Ok(set) => {
+                reloader.forget_refusal();
+                let mut board = reloader.rollout.board();
+                (board.folder, board.set_aside, board.last_good) = (FolderIs::InForce, None, None);
+                drop(board);
+                self.put_in_force(&set, &format!("generation {number} of the policy folder came into force"), begun);
+            }
+            Err(rejected) => reloader.refuse_folder(number, rejected, old.generation),
+        }
+    }
+
+    /// Loads what was uploaded.
+    fn load(&mut self, candidate: Candidate) -> Result<Arc<PolicySet>, Denied> {
+        let reloader = &self.reloader;
+        let active = reloader.rollout.published.active();
+        let number = active.as_ref().map_or(0, |set| set.generation);
+        let mut content = match reloader.rollout.board().content(number) {
+            Some(content) if candidate.over => content.with(candidate.files),
+            _ => Content::new(candidate.files, reloader.folder.json(), None),
+        };
+        self.share(&mut content);
+        let held = content.mounts().map(|mounts| digest(&mounts));
+        let mut board = reloader.rollout.board();
+        if let Ok(held) = &held
+            && board.find(number).is_some_and(|of| of.digest == *held)
+        {
+            return Err(Denied::Conflict(format!("generation {number} is made of the same, so that nothing changes")));
+        }
+        let number = board.begin(Came::Upload, reloader.clock.now());
+        drop(board);
+        reloader.load(number, &content, active.as_deref()).map_err(|rejected| {
+            reloader.metrics.generations_refused.add(0, 1);
+            tracing::error!("generation {number}, an upload, refused: {rejected}");
+            let said = rejected.to_string();
+            reloader.rollout.board().reject(number, &rejected, reloader.clock.now());
+            Denied::Refused { generation: number, said }
+        })
+    }
+
+    fn publish(&mut self, candidate: Candidate) -> Result<Done, Denied> {
+        let begun = Instant::now();
+        let set = self.load(candidate)?;
+        self.put_upload_in_force(&set, begun);
+        Ok(Done { generation: set.generation, said: format!("generation {} is in force", set.generation) })
+    }
+
+    fn shadow(&mut self, _candidate: Candidate, _gate: Gate) -> Result<Done, Denied> {
+        Err(Denied::Conflict("there is no shadow".to_owned()))
+    }
+
+    fn promote(&mut self) -> Result<Done, Denied> {
+        Err(Denied::Conflict("there is no candidate".to_owned()))
+    }
+
+    fn reject(&mut self) -> Result<Done, Denied> {
+        Err(Denied::Conflict("there is no candidate".to_owned()))
+    }
+
+    fn rollback(&mut self, number: Option<u64>) -> Result<Done, Denied> {
+        let begun = Instant::now();
+        let reloader = &self.reloader;
+        let found = reloader.rollout.board().to_go_back_to(number);
+        let Earlier { number, content, set } = found.map_err(Denied::Conflict)?;
+        let set = match (set, content) {
+            (Some(set), _) => set,
+            (None, Some(content)) => self.load_again(number, &content)?,
+            (None, None) => return Err(Denied::Conflict(format!("generation {number} is not kept"))),
+        };
+        self.set_folder_aside(number);
+        self.put_in_force(&set, &format!("rolled back to generation {number}"), begun);
+        Ok(Done { generation: number, said: format!("generation {number} is in force{}", self.about_folder()) })
+    }
+
+    /// Compiles a generation again that was in force before.
+    fn load_again(&self, number: u64, content: &Content) -> Result<Arc<PolicySet>, Denied> {
+        let reloader = &self.reloader;
+        let active = reloader.rollout.published.active();
+        let refused = |rejected: Rejected| Denied::Refused { generation: number, said: rejected.to_string() };
+        let mounts = content.mounts().map_err(refused)?;
+        let set = PolicySet::load(&reloader.engine, number, &mounts, active.as_deref()).map_err(refused)?;
+        if let Some(generation) = reloader.rollout.board().find(number) {
+            generation.loaded(&set);
+        }
+        Ok(Arc::new(set))
+    }
+
+    /// An operator puts a generation in force that is not what the folder holds.
+    fn put_upload_in_force(&mut self, set: &Arc<PolicySet>, begun: Instant) {
+        self.set_folder_aside(set.generation);
+        self.put_in_force(set, &format!("generation {} was put in force", set.generation), begun);
+    }
+
+    /// What the folder holds now is left alone until it holds something else, unless it is what generation `number` is.
+    fn set_folder_aside(&mut self, number: u64) {
+        let reloader = &mut self.reloader;
+        reloader.forget_refusal();
+        if reloader.folder.path().is_none() {
+            return;
+        }
+        reloader.seen = reloader.folder.fingerprint();
+        self.previous.clone_from(&reloader.seen);
+        let held = reloader.folder.mounts().ok().map(|mounts| digest(&mounts));
+        let mut board = reloader.rollout.board();
+        let same = held.is_some() && board.find(number).map(|of| of.digest.clone()) == held;
+        board.last_good = None;
+        (board.folder, board.set_aside) = if same { (FolderIs::InForce, None) } else { (FolderIs::SetAside, held) };
+    }
+
+    fn about_folder(&self) -> &'static str {
+        match self.reloader.rollout.board().folder {
+            FolderIs::SetAside => "; the policy folder holds something else and is left alone until it changes",
+            _ => "",
+        }
+    }
+
+    /// From now on it decides. `why` the one before no longer does.
+    fn put_in_force(&mut self, set: &Arc<PolicySet>, why: &str, begun: Instant) {
+        let reloader = &self.reloader;
+        let rollout = &reloader.rollout;
+        let Some(old) = rollout.published.active() else { return };
+        let number = set.generation;
+        rollout.board().activate(number, set, why, reloader.clock.now());
+        if let Err(error) = rollout.published.publish(Arc::clone(set)) {
+            tracing::error!(error = %format!("{error:#}"), "generation {number} could not be put in force");
+            return;
+        }
+        reloader.metrics.generations.add(0, 1);
+        let (changed, ms) = (set.changes_from(&old), begun.elapsed().as_millis());
+        tracing::info!("generation {} → {number} ({changed}) {ms} ms{}", old.generation, self.about_folder());
+        reloader.keep();
+        reloader.note_markets(set);
+    }
+
+    /// Bytes that are in memory already are taken from there.
+    fn share(&self, content: &mut Content) {
+        let board = self.reloader.rollout.board();
+        for generation in &board.generations {
+            if let Some(known) = board.content(generation.number) {
+                content.share_with(known);
+            }
+        }
+    }
+}
