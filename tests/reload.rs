@@ -61,7 +61,20 @@ fn benchmark(port: u16, stop: &AtomicBool) -> usize {
     let mut runs = 0;
     for command in commands.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
         let mut benchmark = Command::new("redis-benchmark");
-        benchmark.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-n", "20000", "-c", "4", "-P", "16", "-r", "500"]);
+        benchmark.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-n",
+            "20000",
+            "-c",
+            "50",
+            "-P",
+            "16",
+            "-r",
+            "500",
+        ]);
         let output = benchmark.args(["--csv"]).args(*command).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && !text.to_lowercase().contains("error"), "{command:?}: {text}");
@@ -108,12 +121,15 @@ impl Drop for Stopping<'_> {
 #[test]
 fn a_hundred_generations_under_load() {
     const REPLACEMENTS: usize = 100;
+    /// From the middle to the end: a fifth of what so many components take when their code is kept.
+    const GROWTH_BYTES_MAX: u64 = 6 * 1024 * 1024;
     let redis = Redis::start();
     let policies = folder(&[("ttl.wasm", &ttl(0))]);
     let mut sidecar = serve(&redis, policies.path());
     let digest = |build| sha2::Sha256::digest(ttl(build)).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stop = AtomicBool::new(false);
     let port = sidecar.port;
+    let mut resident = Vec::new();
     std::thread::scope(|scope| {
         let stopping = Stopping(&stop);
         let load = scope.spawn(|| benchmark(port, &stop));
@@ -128,6 +144,7 @@ fn a_hundred_generations_under_load() {
             }
             let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
             poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
+            resident.push(sidecar.process.resident_bytes());
         }
         drop(stopping);
         for (what, thread) in [("the benchmark", load), ("known replies", replies)] {
@@ -136,6 +153,8 @@ fn a_hundred_generations_under_load() {
         }
     });
     assert_eq!(generation(&sidecar), 1 + REPLACEMENTS as u64);
+    let (middle, last) = (resident[REPLACEMENTS / 2], resident[REPLACEMENTS - 1]);
+    assert!(last < middle + GROWTH_BYTES_MAX, "{middle} bytes in the middle, {last} after the last: {resident:?}");
     let refused: Vec<_> = sidecar.process.lines().into_iter().filter(|line| line.contains("ERROR")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     sidecar.process.signal("TERM");
