@@ -65,12 +65,12 @@ class Extent:
     # Rounds end earlier after so many requests.
     requests: int | None = None
     # Reloads are given up after so long, in a section.
-    budget_seconds: float = 240.0
+    budget_seconds: float = 270.0
 
 
 EXTENTS = {
     "quick": Extent(150, 50, 3.0, 0.5, 1, 100.0, QUICK_WAYS, LOADING[:2], budget_seconds=40.0),
-    "default": Extent(1000, 1000, 5.0, 0.7, 2, 100.0, WAYS, LOADING),
+    "default": Extent(1000, 600, 5.0, 0.7, 2, 100.0, WAYS, LOADING),
     # However slow a machine is, so many requests come to an end.
     "smoke": Extent(3, 2, 20.0, 20.0, 1, 20.0, ("unreachable", "well"), LOADING[2:3], 2_000, 300.0),
 }
@@ -94,7 +94,7 @@ def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="three minutes")
+    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="two minutes")
     extent.add_argument("--smoke", dest="extent", action="store_const", const="smoke", help="to see that it works")
     extent.add_argument("--report", type=pathlib.Path, metavar="RAW", help="write the report of a raw.json anew")
     parser.add_argument("--reloads", type=int, help="of each sort")

@@ -9,6 +9,8 @@ from results import Results, Spread
 TAIL_RATIO_MAX = 1.5
 # Of the memory once a tenth of the reloads was made: what is taken for flat.
 GROWTH_RATIO_MAX = 1.1
+# With fewer reloads a tenth is not enough for what is taken once to be taken.
+RELOADS_MIN = 500
 SORTS = {"settings": "other settings, nothing compiled", "component": "another component, compiled each time"}
 
 
@@ -56,8 +58,8 @@ def goal_table(raw: dict) -> str:
         growth = memory_growth(results, section)
         if growth:
             said = f"{growth[1]:.0f} MiB, after a tenth {growth[0]:.0f} MiB"
-            flat = growth[1] <= GROWTH_RATIO_MAX * growth[0]
-            lines.append(f"| memory after the last reload | ≤ {GROWTH_RATIO_MAX} × | {said} | {verdict(flat)} |")
+            flat = verdict(growth[1] <= GROWTH_RATIO_MAX * growth[0]) if made >= RELOADS_MIN else "too few reloads to say"
+            lines.append(f"| memory after the last reload | ≤ {GROWTH_RATIO_MAX} × | {said} | {flat} |")
     return "\n".join(lines)
 
 
