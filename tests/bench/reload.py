@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What clients notice of policies that are replaced, and of policies that misbehave: rounds with and without, in turn.
 
-    just bench-reload [--quick] [--reloads 1000] [--seconds 5] [--workers 1] [--only settings,component,hostile,loading]
+    just bench-reload [--quick] [--reloads 1000] [--seconds 5] [--budget-seconds 240] [--workers 1]
+                      [--only settings,component,hostile,loading]
     python3 tests/bench/reload.py --binary PATH --load PATH ...
 
 It leaves report.md and raw.json in target/bench/reload. Needs Linux, redis-server, and Rust with the target
@@ -64,13 +65,13 @@ class Extent:
     loading: tuple[str, ...]
     # Rounds end earlier after so many requests.
     requests: int | None = None
-    # Reloads are given up after so long, in a section.
-    budget_seconds: float = 270.0
+    # Reloads of a sort end after so long, however many there were: compiling gives way to the load.
+    budget_seconds: float = 240.0
 
 
 EXTENTS = {
     "quick": Extent(150, 50, 3.0, 0.5, 1, 100.0, QUICK_WAYS, LOADING[:2], budget_seconds=40.0),
-    "default": Extent(1000, 600, 5.0, 0.7, 2, 100.0, WAYS, LOADING),
+    "default": Extent(1000, 1000, 5.0, 0.7, 2, 100.0, WAYS, LOADING),
     # However slow a machine is, so many requests come to an end.
     "smoke": Extent(3, 2, 20.0, 20.0, 1, 20.0, ("unreachable", "well"), LOADING[2:3], 2_000, 300.0),
 }
@@ -99,6 +100,7 @@ def arguments() -> argparse.Namespace:
     extent.add_argument("--report", type=pathlib.Path, metavar="RAW", help="write the report of a raw.json anew")
     parser.add_argument("--reloads", type=int, help="of each sort")
     parser.add_argument("--seconds", type=float, help="of one measurement of reloads")
+    parser.add_argument("--budget-seconds", type=float, help="for reloads of each sort, however many there were")
     parser.add_argument("--rate", type=float, help="writes a second to the keys of a hostile policy")
     parser.add_argument("--poll-ms", type=int, default=10, help="how often the sidecar looks at its policy folder")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
@@ -118,7 +120,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, extent: Extent) -> None:
     """Measures everything that was asked for, and writes it down."""
-    more = {"seconds": options.seconds, "rate": options.rate}
+    more = {"seconds": options.seconds, "rate": options.rate, "budget_seconds": options.budget_seconds}
     more |= {"settings": options.reloads, "component": options.reloads}
     extent = dataclasses.replace(extent, **{name: value for name, value in more.items() if value})
     with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +133,7 @@ def measure(options: argparse.Namespace, extent: Extent) -> None:
         bench = Bench(place, 1, extent.seconds)
         noted = {"extent": options.extent, "workers": options.workers, "poll_ms": options.poll_ms}
         noted |= {name: getattr(extent, name) for name in ("seconds", "hostile_seconds", "rate")} | {"mix": MIX}
+        noted |= {"wanted": {section: getattr(extent, section) for section in ("settings", "component")}}
         raw = {"machine": machine.description(place), "options": noted, "records": bench.records}
         before = machine.spent()
         try:
