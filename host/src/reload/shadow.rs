@@ -85,7 +85,7 @@ impl Machine {
             }
             Some(Verdict::Reject(why)) => self.drop_candidate(&format!("the gate did not let it through: {why}")),
             Some(Verdict::Over) => {
-                shadow.end(format!("the time is over, and a person decides: {counts}"));
+                shadow.end("the time is over, and a person decides".to_owned());
                 tracing::warn!("generation {number} was compared, {counts}: promote or reject it");
             }
             Some(Verdict::Wait) | None => {
@@ -99,12 +99,12 @@ impl Machine {
     /// Drops the candidate, if there is one.
     pub(super) fn drop_candidate(&mut self, why: &str) {
         let Some(Comparing { shadow, .. }) = self.comparing.take() else { return };
-        let (number, counts) = (shadow.generation, shadow.in_words());
-        tracing::error!("generation {number} was rejected in the shadow, {} serves on: {why}", shadow.beside);
+        let (number, beside, counts) = (shadow.generation, shadow.beside, shadow.in_words());
+        tracing::error!("generation {number} was rejected in the shadow, {beside} serves on: {why}; {counts}");
         let at = self.reloader.clock.now();
         self.reloader.metrics.generations_refused.add(0, 1);
         self.reloader.rollout.board().reject_candidate(number, why.to_owned(), at);
-        shadow.end(format!("rejected, {counts}: {why}"));
+        shadow.end(format!("rejected: {why}"));
     }
 
     /// The number of the candidate.
@@ -116,9 +116,8 @@ impl Machine {
     fn let_through(&mut self, why: &str) {
         let begun = Instant::now();
         let Some(Comparing { shadow, set, .. }) = self.comparing.take() else { return };
-        let counts = shadow.in_words();
         self.put_upload_in_force(&set, why, begun);
-        shadow.end(format!("promoted, {counts}"));
+        shadow.end("promoted".to_owned());
     }
 
     fn compare(&self, set: &Arc<PolicySet>, active: Arc<PolicySet>, gate: Gate) -> anyhow::Result<Comparing> {
