@@ -35,6 +35,13 @@ bench *flags:
     cargo build --profile dist --locked -p bench-decisions
     python3 tests/bench/run.py {{ flags }}
 
+# What clients notice of a thousand reloads, and of hostile policies (--quick: three minutes). The report is
+# target/bench/reload/report.md.
+bench-reload *flags:
+    cargo build --profile dist --locked
+    cargo build --profile dist --locked -p bench-load
+    python3 tests/bench/reload.py {{ flags }}
+
 # Mixed load through the sidecar while things go wrong, for so many minutes; every reply is checked. The report is below
 # target/soak.
 soak minutes="60" *flags:

@@ -1,7 +1,10 @@
-//! The benchmark does what it says: its own smoke test, with the real binary. No speed is judged.
+//! The benchmarks do what they say: their own smoke tests, with the real binary. No speed is judged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::harness::folder;
+use crate::harness::policies::{hostile, ttl};
 
 /// Runs a command from the top of the workspace, and shows what it said where it failed.
 fn run(command: &mut Command) {
@@ -11,12 +14,41 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}\n{said}");
 }
 
-#[test]
-fn smoke() {
-    // The load generator is no part of the product, and is built as a person would.
+/// The load generator, which is no part of the product, and is built as a person would.
+fn load() -> PathBuf {
     let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
     run(Command::new(env!("CARGO")).args(["build", "--locked", "-p", "bench-load", "--target-dir"]).arg(&built));
+    built.join("debug/bench-load")
+}
+
+#[test]
+fn smoke() {
     let mut smoke = Command::new("python3");
     smoke.args(["-B", "tests/bench/run.py", "--smoke", "--binary", env!("CARGO_BIN_EXE_bellwether"), "--load"]);
-    run(smoke.arg(built.join("debug/bench-load")));
+    run(smoke.arg(load()));
+}
+
+#[test]
+fn smoke_of_reloads() {
+    let files = folder(&[("ttl.wasm", &ttl(0)), ("hostile.wasm", hostile())]);
+    let out = files.path().join("out");
+    let mut smoke = Command::new("python3");
+    smoke.args(["-B", "tests/bench/reload.py", "--smoke", "--binary", env!("CARGO_BIN_EXE_bellwether"), "--load"]);
+    smoke.arg(load()).arg("--ttl").arg(files.path().join("ttl.wasm"));
+    run(smoke.arg("--hostile").arg(files.path().join("hostile.wasm")).arg("--out").arg(&out));
+    let raw: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("raw.json")).unwrap()).unwrap();
+    let counted = |section: &str| {
+        let records = raw["records"].as_array().unwrap().iter();
+        let path = |record: &&serde_json::Value| record["section"] == section && record["path"] == "reloading";
+        let figure = |figure: &str, of: &serde_json::Value| of["figures"][figure].as_u64().unwrap();
+        let reloading: Vec<_> = records.filter(path).collect();
+        let total = |name: &str| reloading.iter().map(|record| figure(name, record)).sum::<u64>();
+        (total("generations"), total("components_compiled"))
+    };
+    // Other settings compile nothing.
+    assert_eq!((counted("settings"), counted("component")), ((3, 0), (2, 2)));
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    for section in ["## Goals", "## Reloads under load", "## Hostile policies that decide", "that are loaded"] {
+        assert!(report.contains(section), "{section:?} is not in the report:\n{report}");
+    }
 }

@@ -15,9 +15,9 @@ struct Page<'a> {
 
 /// What stands before what is made.
 const HEAD: &str = "\
-Made from the files in [wit/](../wit) by `just contract`; a change belongs there. How its versions go together with those
-of the sidecar: [versions.md](versions.md). What an author writes is the [SDK](../policies/sdk)'s one trait, which speaks
-of the same things.";
+Made from the files in [wit/](../wit) by `just contract`; a change belongs there. How the versions of the contract go
+together with those of the sidecar: [versions.md](versions.md). What an author writes is the [SDK](../policies/sdk)'s
+one trait, which speaks of the same things.";
 
 // === impl Page ===
 

@@ -3,7 +3,9 @@
 mod cases;
 mod check;
 mod compiled;
+mod languages;
 mod one;
+mod outside;
 mod project;
 mod replay;
 

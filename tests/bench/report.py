@@ -39,17 +39,8 @@ def picture(raw: dict) -> str:
 
 def heading(raw: dict) -> str:
     """What was measured, where and how."""
-    machine, options = raw["machine"], raw["options"]
-    versions = machine["versions"]
-    cores = f"{machine['cores']} cores{' of a virtual machine' if machine['virtual'] else ''}"
-    lines = [
-        f"# Benchmark of {machine['date']}",
-        "",
-        f"- Machine: {machine['cpu']}, {cores}, {machine['memory_mib']} MiB, {machine['kernel']}.",
-        f"- Load average before: {', '.join(str(load) for load in machine['load_average'])}. {noise(raw)}",
-        f"- Sidecar: {versions['bellwether']}; {options['workers']} worker, standard policies.",
-        f"- Redis: {versions['redis']}.",
-    ]
+    options, versions = raw["options"], raw["machine"]["versions"]
+    lines = [f"# Benchmark of {raw['machine']['date']}", "", *machine_lines(raw)]
     for name, how in servers.ABSENT.items():
         said = versions[name]
         lines.append(f"- {named(name)}: {said + '; one thread' if said else f'was not there ({how})'}.")
@@ -63,6 +54,18 @@ def heading(raw: dict) -> str:
     if "ended" in raw:
         lines += ["", f"**The run ended early:** `{raw['ended'].splitlines()[-1]}`"]
     return "\n".join(lines)
+
+
+def machine_lines(raw: dict) -> list[str]:
+    """What it was measured on."""
+    machine, versions = raw["machine"], raw["machine"]["versions"]
+    cores = f"{machine['cores']} cores{' of a virtual machine' if machine['virtual'] else ''}"
+    return [
+        f"- Machine: {machine['cpu']}, {cores}, {machine['memory_mib']} MiB, {machine['kernel']}.",
+        f"- Load average before: {', '.join(str(load) for load in machine['load_average'])}. {noise(raw)}",
+        f"- Sidecar: {versions['bellwether']}; workers: {raw['options']['workers']}; standard policies.",
+        f"- Redis: {versions['redis']}.",
+    ]
 
 
 def noise(raw: dict) -> str:

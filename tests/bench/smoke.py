@@ -100,6 +100,11 @@ def lies_are_caught(bench: Bench) -> None:
                 fails(lambda: bench.run(verb, port, **flags), "wrong reply", lie[:2].decode())
     with scripted(lambda reply: reply * 2) as port:
         fails(lambda: bench.run("closed", port, clients=1, value_bytes=3, seconds=20), "wrong reply")
+    # One of two clients is never answered, and the other one is.
+    told = iter(range(10**9))
+    with scripted(lambda reply: b"" if next(told) == 50 else reply) as port:
+        flags = {"clients": 2, "value_bytes": 3, "seconds": 20, "requests": 200}
+        fails(lambda: bench.run("closed", port, **flags), "no reply for", "1 are owed")
     fails(lambda: bench.run("closed", servers.free_port(), clients=1, seconds=1), "nothing listens")
 
 

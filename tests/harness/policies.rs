@@ -37,6 +37,12 @@ pub fn first_policy() -> Vec<u8> {
     component(&module("first-policy"))
 }
 
+/// The component of `tests/outside`, which imports WASI: its target makes a component by itself.
+pub fn outside() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| built("outside-policy", "wasm32-wasip2"))
+}
+
 /// The standard ttl component, built by itself; `build` makes its bytes, and nothing else, differ.
 pub fn ttl(build: usize) -> Vec<u8> {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
@@ -71,14 +77,18 @@ fn component(module: &[u8]) -> Vec<u8> {
     wit_component::ComponentEncoder::default().validate(true).module(module).unwrap().encode().unwrap()
 }
 
-/// Builds a package of this workspace for the wasm target, as its author would.
 fn module(package: &str) -> Vec<u8> {
+    built(package, "wasm32-unknown-unknown")
+}
+
+/// Builds a package of this workspace for a target, as its author would.
+fn built(package: &str, target: &str) -> Vec<u8> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let target_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("policies");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(workspace)
-        .args(["build", "--locked", "--profile", "policy", "--target", "wasm32-unknown-unknown", "--package", package])
+        .args(["build", "--locked", "--profile", "policy", "--target", target, "--package", package])
         .arg("--target-dir")
         .arg(&target_dir);
     // What the outer build is wrapped in is not for the guest.
@@ -93,5 +103,5 @@ fn module(package: &str) -> Vec<u8> {
         "ttl-policy" => "ttl.wasm".to_owned(),
         other => format!("{}.wasm", other.replace('-', "_")),
     };
-    std::fs::read(target_dir.join("wasm32-unknown-unknown/policy").join(file)).unwrap()
+    std::fs::read(target_dir.join(target).join("policy").join(file)).unwrap()
 }

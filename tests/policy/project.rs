@@ -27,9 +27,9 @@ fn build(folder: &Path, args: &[&str], code: i32, expect: &[&str]) {
 fn a_project_of_each_role_works_as_it_is() {
     let there = folder(&[]);
     for role in ["ttl", "namespaces", "market-hours"] {
-        let name = format!("my-{role}");
+        let name = format!("a-{role}");
         let made = format!("{name} is a {role} policy: ");
-        check(there.path(), &["new", &name, "--role", role, "--sdk", SDK], 0, &[&made, "policy build my-"]);
+        check(there.path(), &["new", &name, "--role", role, "--sdk", SDK], 0, &[&made, "policy build a-"]);
         let exports = format!("exports    bellwether:policy/lifecycle@0.1.0, bellwether:policy/{role}@0.1.0");
         build(there.path(), &[&name], 0, &[&format!("{name}/{name}.wasm, "), "digest     sha256:", &exports]);
         let tested = check(there.path(), &["test", &name], 0, &[" passed, 0 failed; "]);
@@ -39,29 +39,29 @@ fn a_project_of_each_role_works_as_it_is() {
         let readme = std::fs::read_to_string(project.join("README.md")).unwrap();
         assert!(readme.lines().count() <= 12 && !readme.contains("{{"), "{readme}");
     }
-    let code = there.path().join("my-namespaces/src/lib.rs");
+    let code = there.path().join("a-namespaces/src/lib.rs");
     let twice = std::fs::read_to_string(&code).unwrap().replace("Rule::new(\"sessions\"", "Rule::new(\"quotes\"");
     std::fs::write(&code, twice).unwrap();
-    build(there.path(), &["my-namespaces"], 1, &["REFUSED    at assemble: two rules are called \"quotes\""]);
+    build(there.path(), &["a-namespaces"], 1, &["REFUSED    at assemble: two rules are called \"quotes\""]);
     // Into a policy folder, under another name, with its cases; and what does not compile, or is no policy.
     std::fs::create_dir(there.path().join("policies.d")).unwrap();
-    build(there.path(), &["my-ttl", "--out", "policies.d/ttl.wasm", "--", "--locked"], 0, &["policies.d/ttl.wasm, "]);
+    build(there.path(), &["a-ttl", "--out", "policies.d/ttl.wasm", "--", "--locked"], 0, &["policies.d/ttl.wasm, "]);
     check(there.path(), &["test", "policies.d"], 0, &["policies.d/ttl.wasm sha256:"]);
-    let project = there.path().join("my-ttl");
+    let project = there.path().join("a-ttl");
     std::fs::write(project.join("src/lib.rs"), "pub fn nothing() {}").unwrap();
-    check(there.path(), &["test", "my-ttl"], 0, &["WARNING my-ttl/my-ttl.wasm is older than its source; "]);
-    build(there.path(), &["my-ttl"], 1, &["fault      role: exports none of", "is built, and would be refused"]);
+    check(there.path(), &["test", "a-ttl"], 0, &["WARNING a-ttl/a-ttl.wasm is older than its source; "]);
+    build(there.path(), &["a-ttl"], 1, &["fault      role: exports none of", "is built, and would be refused"]);
     std::fs::write(project.join("src/lib.rs"), "fn").unwrap();
     build(
         there.path(),
-        &["my-ttl"],
+        &["a-ttl"],
         1,
-        &["error: expected identifier", "my-ttl does not compile; the errors stand above"],
+        &["error: expected identifier", "a-ttl does not compile; the errors stand above"],
     );
     let manifest = std::fs::read_to_string(project.join("Cargo.toml")).unwrap();
     std::fs::write(project.join("src/lib.rs"), "").unwrap();
     std::fs::write(project.join("Cargo.toml"), manifest.replace("\"cdylib\", ", "")).unwrap();
-    build(there.path(), &["my-ttl"], 1, &["its Cargo.toml needs:  [lib]  crate-type"]);
+    build(there.path(), &["a-ttl"], 1, &["its Cargo.toml needs:  [lib]  crate-type"]);
 }
 
 #[test]

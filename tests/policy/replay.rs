@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{check, check_json};
-use crate::harness::policies::{first_policy, hostile};
+use crate::harness::policies::{first_policy, hostile, market};
 use crate::harness::{Redis, Sidecar, folder};
 use crate::record::record;
 
@@ -137,6 +137,7 @@ fn what_cannot_be_replayed() {
     let broken = format!("{head}{{\"dropped\":7}}\nnonsense\n");
     let there = folder(&[
         ("hostile.wasm", hostile()),
+        ("market.wasm", market()),
         ("empty.jsonl", b""),
         ("none.jsonl", b"{}\n"),
         ("head.jsonl", head.as_bytes()),
@@ -154,5 +155,6 @@ fn what_cannot_be_replayed() {
     one(&["broken.jsonl"], "broken.jsonl, line 3: it is not JSON");
     one(&["later.jsonl"], "later.jsonl, line 1: it is of version 2 of the format; this bellwether reads version 1");
     one(&["head.jsonl", "nowhere.wasm"], "cannot read nowhere.wasm");
-    one(&["head.jsonl", "none.jsonl"], "none.jsonl: this is not a WebAssembly component");
+    one(&["head.jsonl", "none.jsonl"], "none.jsonl: policy \"none\" (compile): this is not a WebAssembly component");
+    one(&["head.jsonl", "market.wasm"], "market.wasm: it exports no ttl, so it decides no lifetime by itself");
 }

@@ -24,8 +24,8 @@ pub(super) const VERB: Verb = Verb {
                  one JSON object a line. `bellwether policy replay` puts it to other policies. Ends after --for, \
                  after --count, or with Ctrl-C. A trace contains the keys of the application as they are, and these \
                  may be secrets: whoever may reach the admin server may record them, and a file that is made is for \
-                 its owner alone. Values are not recorded, only their sizes. The sidecar never waits for the reader: what it does \
-                 not take in time is dropped, and the trace says how much.",
+                 its owner alone. Values are not recorded, only their sizes. The sidecar never waits for the reader: \
+                 what it does not take in time is dropped, and the trace says how much.",
             )
             .arg(
                 Arg::new("address")

@@ -35,7 +35,8 @@ impl Alone {
     /// It does not load, or decides no lifetimes; the message says why.
     pub fn load(engine: &Engine, mount: &Mount) -> anyhow::Result<Self> {
         let policy = Policy::load(engine, mount)?;
-        ensure!(policy.facts.roles.contains(&Role::Ttl), "it exports no ttl, so it decides no lifetime");
+        let decides = policy.facts.roles.contains(&Role::Ttl);
+        ensure!(decides, "it exports no ttl, so it decides no lifetime by itself; name a policy folder with it");
         let market = match policy.asks_markets() {
             true => Some(standard_markets(engine)?),
             false => None,

@@ -110,8 +110,8 @@ pub enum Role {
 /// The time between two ticks of the backstop clock. Coarse: a thread that waits for a core must not be taken for one
 /// that hangs.
 const TICK: Duration = Duration::from_millis(100);
-/// Above this a component does not fit the pool, or holds an interpreter and does not fit either: it is not compiled for
-/// the pool first, which takes seconds.
+/// Above this a component does not fit the pool, or holds an interpreter and does not fit either: it is not compiled
+/// for the pool first, which takes seconds.
 const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STACK_BYTES_MAX: usize = 256 * 1024;
 const TABLE_ELEMENTS_MAX: usize = 20_000;

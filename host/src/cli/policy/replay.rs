@@ -199,10 +199,7 @@ impl Side {
             return Ok(Self::Set(Box::new(Candidate::new(Arc::new(load().with_context(shown)?)))));
         }
         let mount = mount(path, None)?;
-        let alone = Alone::load(engine, &mount).with_context(|| {
-            format!("{}: a component that decides no lifetimes is replayed in its policy folder", path.display())
-        });
-        Ok(Self::Component(Box::new(alone?)))
+        Ok(Self::Component(Box::new(Alone::load(engine, &mount).with_context(shown)?)))
     }
 
     /// The policies that `serve` would load.

@@ -67,8 +67,12 @@ fn require_target(folder: &Path) -> anyhow::Result<()> {
 /// Runs cargo, and gives the module it made.
 fn compile(folder: &Path, more: &[&String]) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(folder).args(["build", "--release", "--target", TARGET, "--message-format"]);
-    cargo.arg("json-render-diagnostics").args(more).stderr(Stdio::inherit());
+    cargo.current_dir(folder).args(["build", "--message-format", "json-render-diagnostics", "--target", TARGET]);
+    // Cargo takes one of the two.
+    if !more.iter().any(|argument| argument.starts_with("--profile")) {
+        cargo.arg("--release");
+    }
+    cargo.args(more).stderr(Stdio::inherit());
     for name in NOT_INHERITED {
         cargo.env_remove(name);
     }

@@ -1,0 +1,138 @@
+"""A policy folder that is changed while a sidecar serves, and what the sidecar says of it. It does not know what clients
+do meanwhile."""
+
+import contextlib
+import http.client
+import os
+import pathlib
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import servers
+
+# Between two looks at what the sidecar says: what a look costs it is the same whether the folder changes or not.
+LOOK_SECONDS = 0.01
+PATIENCE_SECONDS = 120.0
+COUNTED = re.compile(r"^bellwether_(generations|generations_refused|folder_refused|components_compiled)(?:_total)? (\d+)")
+
+
+class Folder:
+    """A policy folder."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Puts a file there in one step."""
+        beside = self.path / f".{name}"
+        beside.write_bytes(content)
+        os.rename(beside, self.path / name)
+
+    def take(self, name: str) -> None:
+        """Takes a file away."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def other_settings(self, number: int) -> None:
+        """Settings that were not there before; no component changes."""
+        text = f'[settings.namespaces."fyntrix:general"]\nopen_ttl_ms = {60_000 + number}\n'
+        self.put("ttl.toml", text.encode())
+
+    def other_component(self, component: bytes, number: int) -> None:
+        """The same component with other bytes, so that it has to be compiled: a custom section, which has the id 0, its
+        size, and a name, which is all that is in it."""
+        name = f"build {number}".encode()
+        self.put("ttl.wasm", component + bytes([0, len(name) + 1, len(name)]) + name)
+
+    def hostile(self, setting: str, number: int) -> None:
+        """A policy that misbehaves while it is loaded."""
+        text = f'component = "hostile"\n[settings]\n{setting}\nttl_ms = {1000 + number}\n'
+        self.put("late.toml", text.encode())
+
+
+class Changes:
+    """Changes one after the other, each as soon as the one before is in force."""
+
+    def __init__(self, sidecar: servers.Server, change: Callable[[int], None], refused: bool = False):
+        self.sidecar, self.change = sidecar, change
+        # A change may be refused, and that is no failure.
+        self.may_be_refused = refused
+        self.connection = http.client.HTTPConnection("127.0.0.1", sidecar.admin, timeout=PATIENCE_SECONDS)
+        self.made = 0
+        self.failure: servers.Failure | None = None
+
+    def counts(self) -> dict[str, int]:
+        """What the sidecar has counted."""
+        try:
+            self.connection.request("GET", "/metrics")
+            lines = self.connection.getresponse().read().decode().splitlines()
+        except (OSError, http.client.HTTPException) as error:
+            raise servers.Failure(f"{self.sidecar.name} does not tell its metrics: {error}") from None
+        found = (COUNTED.match(line) for line in lines)
+        return {match[1]: int(match[2]) for match in found if match}
+
+    def compiled(self) -> dict[str, int]:
+        """How many generations were put in force, and components compiled, since the start."""
+        counts = self.counts()
+        return {name: counts[name] for name in ("generations", "components_compiled")}
+
+    @contextlib.contextmanager
+    def during(self, until: int):
+        """Makes changes while the block runs, but no more in all than `until`; filled in at its end: how many, and what
+        each took."""
+        stop, told = threading.Event(), {"seconds_each": [], "resident_mib": []}
+        thread = threading.Thread(target=self._run, args=(stop, until, told), daemon=True)
+        before = self.compiled()
+        thread.start()
+        try:
+            yield told
+        finally:
+            stop.set()
+            thread.join()
+        if self.failure:
+            raise self.failure
+        told |= {name: after - before[name] for name, after in self.compiled().items()}
+
+    def wait_until_accepted(self) -> None:
+        """Waits until the folder holds nothing that was refused."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.counts()["folder_refused"]:
+            if time.monotonic() > deadline:
+                raise servers.Failure("the policy folder is still refused")
+            time.sleep(LOOK_SECONDS)
+
+    def _run(self, stop: threading.Event, until: int, told: dict) -> None:
+        try:
+            while not stop.is_set():
+                if self.made < until:
+                    self._one(told)
+                else:
+                    self.counts()
+                    stop.wait(LOOK_SECONDS)
+        except servers.Failure as failure:
+            self.failure = failure
+
+    def _one(self, told: dict) -> None:
+        """One change, and the wait until it is in force; or refused, where it may be."""
+        before, begun = self.counts(), time.monotonic()
+        self.change(self.made + 1)
+        while True:
+            time.sleep(LOOK_SECONDS)
+            now = self.counts()
+            refused = now["generations_refused"] > before["generations_refused"]
+            if refused and not self.may_be_refused:
+                raise servers.Failure(f"change {self.made + 1} was refused")
+            if refused or now["generations"] > before["generations"]:
+                break
+            if time.monotonic() - begun > PATIENCE_SECONDS:
+                raise servers.Failure(f"change {self.made + 1} is not in force after {PATIENCE_SECONDS:g} s")
+        self.made += 1
+        told["seconds_each"].append(round(time.monotonic() - begun, 4))
+        told["resident_mib"].append(resident_mib(self.sidecar))
+
+
+def resident_mib(server: servers.Server) -> float:
+    """A server's memory now."""
+    return round(server.resident_kib() / 1024, 1)
