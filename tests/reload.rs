@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::Digest;
 
 use crate::harness::policies::{put, ttl};
-use crate::harness::process::poll_until;
+use crate::harness::process::{PATIENCE, poll_until, poll_within};
 use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// A sidecar that looks at its folder often.
@@ -131,7 +131,10 @@ fn a_hundred_generations_under_load() {
                 _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
             }
             let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
-            poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
+            // What compiles gives way to the load, which takes all cores.
+            poll_within(8 * PATIENCE, &line, || {
+                ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line))
+            });
         }
         drop(stopping);
         for (what, thread) in [("the benchmark", load), ("known replies", replies)] {
