@@ -115,7 +115,7 @@ impl Snapshot {
         });
         let running = i64::from(metrics.warm_running.load(Ordering::Relaxed) > 0);
         let (counts, sum_ns) = metrics.calls.read();
-        let last_good = i64::from(status.rollout.board().last_good.is_some());
+        let (last_good, shadow) = rollout(status);
         let bounds = CALL_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
         Self {
             counters: counters(status, &set),
@@ -128,6 +128,9 @@ impl Snapshot {
                 ("near_values", "Values that the near cache keeps", number(status.versions.values() as usize)),
                 ("bypass", "1 while policies are out of the path", i64::from(set.is_bypass)),
                 ("last_good_served", "1 while an earlier generation serves, the folder being broken", last_good),
+                ("shadow_compared", "Decisions put to the last candidate", shadow.0),
+                ("shadow_differing", "Those that it decides otherwise", shadow.1),
+                ("shadow_dropped", "Those that were not put to it, for want of time", shadow.2),
                 ("record_listeners", "Who listens to decisions", number(status.records.listeners())),
                 ("warming", "1 while values are read into memory", running),
                 ("folder_refused", "1 while the policy folder holds what was refused", i64::from(refused)),
@@ -167,6 +170,15 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// Whether the last good generation serves, and what the last comparison found: compared, differing, dropped.
+fn rollout(status: &Status) -> (i64, (i64, i64, i64)) {
+    let board = status.rollout.board();
+    let found = board.shadow.as_ref().map(|shadow| shadow.found());
+    let counts = found.map(|found| [found.compared, found.differing, found.dropped]).unwrap_or_default();
+    let [compared, differing, dropped] = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    (i64::from(board.last_good.is_some()), (compared, differing, dropped))
 }
 
 /// The rules of which something holds.
