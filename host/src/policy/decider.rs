@@ -372,8 +372,7 @@ impl Decider {
         // After a trap the store refuses every call.
         if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let before = warm.instance.take();
-            let (mut instance, _) =
-                Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, market)?;
+            let (mut instance, _) = Instance::new(&policy.name, &policy.loaded, &policy.settings, market)?;
             if let Some(before) = before {
                 instance.continue_log(before);
             }
