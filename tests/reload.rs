@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::Digest;
 
 use crate::harness::policies::{put, ttl};
-use crate::harness::process::poll_until;
+use crate::harness::process::{PATIENCE, poll_until, poll_within};
 use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// A sidecar that looks at its folder often.
@@ -39,18 +39,22 @@ fn ttl_of_a_quote(client: &mut Client, key: &str) -> String {
     client.ask(&format!("TTL {key}"))
 }
 
-/// Puts a file in a folder as a ConfigMap is changed: the files are links through `..data`, a link that moves.
-fn swap_link(folder: &Path, name: &str, content: &[u8], number: usize) {
+/// Puts files in a folder as a ConfigMap is changed: the files are links through `..data`, a link that moves.
+fn swap_link(folder: &Path, files: &[(&str, &[u8])], number: usize) {
     let version = format!("..version-{number}");
     std::fs::create_dir(folder.join(&version)).unwrap();
-    std::fs::write(folder.join(&version).join(name), content).unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.join(&version).join(name), content).unwrap();
+    }
     let link = |to: &Path, at: &str| {
         std::os::unix::fs::symlink(to, folder.join(".link")).unwrap();
         std::fs::rename(folder.join(".link"), folder.join(at)).unwrap();
     };
     link(Path::new(&version), "..data");
-    if !folder.join(name).is_symlink() {
-        link(&Path::new("..data").join(name), name);
+    for (name, _) in files {
+        if !folder.join(name).is_symlink() {
+            link(&Path::new("..data").join(name), name);
+        }
     }
 }
 
@@ -61,7 +65,8 @@ fn benchmark(port: u16, stop: &AtomicBool) -> usize {
     let mut runs = 0;
     for command in commands.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
         let mut benchmark = Command::new("redis-benchmark");
-        benchmark.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-n", "20000", "-c", "4", "-P", "16", "-r", "500"]);
+        let port = port.to_string();
+        benchmark.args(["-h", "127.0.0.1", "-p", &port, "-n", "20000", "-c", "50", "-P", "16", "-r", "500"]);
         let output = benchmark.args(["--csv"]).args(*command).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && !text.to_lowercase().contains("error"), "{command:?}: {text}");
@@ -108,6 +113,11 @@ impl Drop for Stopping<'_> {
 #[test]
 fn a_hundred_generations_under_load() {
     const REPLACEMENTS: usize = 100;
+    /// Every so many of them are another component, which gives way to the load while it is compiled; the others are
+    /// other settings, for which nothing is compiled.
+    const COMPONENT_EVERY: usize = 10;
+    /// Components of the first generation.
+    const STANDARD: usize = 3;
     let redis = Redis::start();
     let policies = folder(&[("ttl.wasm", &ttl(0))]);
     let mut sidecar = serve(&redis, policies.path());
@@ -120,14 +130,23 @@ fn a_hundred_generations_under_load() {
         let replies = scope.spawn(|| known_replies(&sidecar, &stop));
         let ended = || load.is_finished() || replies.is_finished();
         for build in 1..=REPLACEMENTS {
-            let content = ttl(build);
-            match build % 3 {
-                0 => swap_link(policies.path(), "ttl.wasm", &content, build),
-                1 => put(policies.path(), "ttl.wasm", &content),
-                _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
+            let component = build / COMPONENT_EVERY;
+            if build % COMPONENT_EVERY > 0 {
+                let settings = format!("settings.namespaces.\"fyntrix:general\".open_ttl_ms = {}", 60_000 + build);
+                put(policies.path(), "ttl.toml", settings.as_bytes());
+            } else {
+                let content = ttl(component);
+                match component % 3 {
+                    0 => swap_link(policies.path(), &[("ttl.wasm", &content)], build),
+                    1 => put(policies.path(), "ttl.wasm", &content),
+                    _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
+                }
             }
-            let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
-            poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
+            let line = format!("generation {build} → {} (ttl sha256:{:.8}", build + 1, digest(component));
+            // What compiles gives way to the load, which takes all cores.
+            poll_within(8 * PATIENCE, &line, || {
+                ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line))
+            });
         }
         drop(stopping);
         for (what, thread) in [("the benchmark", load), ("known replies", replies)] {
@@ -136,6 +155,9 @@ fn a_hundred_generations_under_load() {
         }
     });
     assert_eq!(generation(&sidecar), 1 + REPLACEMENTS as u64);
+    let compiled = sidecar.metric("bellwether_components_compiled_total");
+    let found = sidecar.metric("bellwether_components_found_total");
+    assert_eq!(compiled + found, (STANDARD + REPLACEMENTS / COMPONENT_EVERY) as f64);
     let refused: Vec<_> = sidecar.process.lines().into_iter().filter(|line| line.contains("ERROR")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     sidecar.process.signal("TERM");
@@ -177,6 +199,45 @@ fn digest_of_ttl(sidecar: &Sidecar) -> serde_json::Value {
     let policies = sidecar.policies();
     let ttl = policies["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == "ttl");
     ttl.unwrap()["digest"].clone()
+}
+
+/// The files of a ConfigMap change together, or not at all; and the same under other names of version is no change.
+#[test]
+fn a_config_map() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let rules =
+        |name: &str| format!("[settings.rules.map]\nprefix = \"map:\"\nttl_policy = \"{name}\"\nmarket = \"XNSE\"");
+    let slow = |seconds: usize| {
+        format!("component = \"ttl\"\n[settings.namespaces.default]\nopen_ttl_ms = {seconds}_000").into_bytes()
+    };
+    // Neither file loads without the other.
+    let put = |name: &str, seconds: usize, build: usize, number: usize| {
+        let (file, rules) = (format!("{name}.toml"), rules(name));
+        let files = [(file.as_str(), slow(seconds)), ("namespaces.toml", rules.into()), ("ttl.wasm", ttl(build))];
+        swap_link(policies.path(), &files.each_ref().map(|(name, content)| (*name, content.as_slice())), number);
+    };
+    put("one", 100, 1, 0);
+    let mut sidecar = serve(&redis, policies.path());
+    let mut client = sidecar.client();
+    assert_eq!(ttl_of_a_quote(&mut client, "map:a"), ":100");
+    for number in 1..20 {
+        put("one", 100 + number, number, number);
+        wait_for_generation(&sidecar, number as u64 + 1);
+        assert_eq!(ttl_of_a_quote(&mut client, "map:a"), format!(":{}", 100 + number));
+    }
+    assert_eq!(sidecar.metric("bellwether_generations_refused_total"), 0.0);
+    put("one", 119, 19, 20);
+    sidecar.process.wait_for("look at the same files", |line| line.contains("the policies did not").then_some(()));
+    assert_eq!((generation(&sidecar), sidecar.metric("bellwether_generations_total")), (20, 20.0));
+    // A version whose files do not fit together is refused as a whole, and the next one that does is taken up.
+    let lost = rules("two");
+    swap_link(policies.path(), &[("namespaces.toml", lost.as_bytes()), ("one.toml", &slow(7))], 21);
+    poll_until("the refusal", || !sidecar.policies()["last_refused"].is_null());
+    assert_eq!(ttl_of_a_quote(&mut client, "map:a"), ":119");
+    put("one", 200, 1, 22);
+    poll_until("the repair", || ttl_of_a_quote(&mut client, "map:a") == ":200");
+    assert_eq!(sidecar.policies()["last_refused"], serde_json::Value::Null);
 }
 
 #[test]
