@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::Digest;
 
 use crate::harness::policies::{put, ttl};
-use crate::harness::process::poll_until;
+use crate::harness::process::{PATIENCE, poll_until, poll_within};
 use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// A sidecar that looks at its folder often.
@@ -39,18 +39,22 @@ fn ttl_of_a_quote(client: &mut Client, key: &str) -> String {
     client.ask(&format!("TTL {key}"))
 }
 
-/// Puts a file in a folder as a ConfigMap is changed: the files are links through `..data`, a link that moves.
-fn swap_link(folder: &Path, name: &str, content: &[u8], number: usize) {
+/// Puts files in a folder as a ConfigMap is changed: the files are links through `..data`, a link that moves.
+fn swap_link(folder: &Path, files: &[(&str, &[u8])], number: usize) {
     let version = format!("..version-{number}");
     std::fs::create_dir(folder.join(&version)).unwrap();
-    std::fs::write(folder.join(&version).join(name), content).unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.join(&version).join(name), content).unwrap();
+    }
     let link = |to: &Path, at: &str| {
         std::os::unix::fs::symlink(to, folder.join(".link")).unwrap();
         std::fs::rename(folder.join(".link"), folder.join(at)).unwrap();
     };
     link(Path::new(&version), "..data");
-    if !folder.join(name).is_symlink() {
-        link(&Path::new("..data").join(name), name);
+    for (name, _) in files {
+        if !folder.join(name).is_symlink() {
+            link(&Path::new("..data").join(name), name);
+        }
     }
 }
 
@@ -133,13 +137,16 @@ fn a_hundred_generations_under_load() {
             } else {
                 let content = ttl(component);
                 match component % 3 {
-                    0 => swap_link(policies.path(), "ttl.wasm", &content, build),
+                    0 => swap_link(policies.path(), &[("ttl.wasm", &content)], build),
                     1 => put(policies.path(), "ttl.wasm", &content),
                     _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
                 }
             }
             let line = format!("generation {build} → {} (ttl sha256:{:.8}", build + 1, digest(component));
-            poll_until(&line, || ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line)));
+            // What compiles gives way to the load, which takes all cores.
+            poll_within(8 * PATIENCE, &line, || {
+                ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line))
+            });
         }
         drop(stopping);
         for (what, thread) in [("the benchmark", load), ("known replies", replies)] {
@@ -192,6 +199,45 @@ fn digest_of_ttl(sidecar: &Sidecar) -> serde_json::Value {
     let policies = sidecar.policies();
     let ttl = policies["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == "ttl");
     ttl.unwrap()["digest"].clone()
+}
+
+/// The files of a ConfigMap change together, or not at all; and the same under other names of version is no change.
+#[test]
+fn a_config_map() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let rules =
+        |name: &str| format!("[settings.rules.map]\nprefix = \"map:\"\nttl_policy = \"{name}\"\nmarket = \"XNSE\"");
+    let slow = |seconds: usize| {
+        format!("component = \"ttl\"\n[settings.namespaces.default]\nopen_ttl_ms = {seconds}_000").into_bytes()
+    };
+    // Neither file loads without the other.
+    let put = |name: &str, seconds: usize, build: usize, number: usize| {
+        let (file, rules) = (format!("{name}.toml"), rules(name));
+        let files = [(file.as_str(), slow(seconds)), ("namespaces.toml", rules.into()), ("ttl.wasm", ttl(build))];
+        swap_link(policies.path(), &files.each_ref().map(|(name, content)| (*name, content.as_slice())), number);
+    };
+    put("one", 100, 1, 0);
+    let mut sidecar = serve(&redis, policies.path());
+    let mut client = sidecar.client();
+    assert_eq!(ttl_of_a_quote(&mut client, "map:a"), ":100");
+    for number in 1..20 {
+        put("one", 100 + number, number, number);
+        wait_for_generation(&sidecar, number as u64 + 1);
+        assert_eq!(ttl_of_a_quote(&mut client, "map:a"), format!(":{}", 100 + number));
+    }
+    assert_eq!(sidecar.metric("bellwether_generations_refused_total"), 0.0);
+    put("one", 119, 19, 20);
+    sidecar.process.wait_for("look at the same files", |line| line.contains("the policies did not").then_some(()));
+    assert_eq!((generation(&sidecar), sidecar.metric("bellwether_generations_total")), (20, 20.0));
+    // A version whose files do not fit together is refused as a whole, and the next one that does is taken up.
+    let lost = rules("two");
+    swap_link(policies.path(), &[("namespaces.toml", lost.as_bytes()), ("one.toml", &slow(7))], 21);
+    poll_until("the refusal", || !sidecar.policies()["last_refused"].is_null());
+    assert_eq!(ttl_of_a_quote(&mut client, "map:a"), ":119");
+    put("one", 200, 1, 22);
+    poll_until("the repair", || ttl_of_a_quote(&mut client, "map:a") == ":200");
+    assert_eq!(sidecar.policies()["last_refused"], serde_json::Value::Null);
 }
 
 #[test]

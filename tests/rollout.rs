@@ -4,6 +4,7 @@
 mod api;
 mod bypass;
 mod restart;
+mod shadow;
 
 use std::path::Path;
 

@@ -232,7 +232,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "config",
         ],
         "retime" => &["retime", "clock", "proxy", "policy", "upstream", "metrics", "namespace"],
-        "rollout" => &["rollout", "record", "policy", "config"],
+        "rollout" => &["rollout", "record", "policy", "namespace", "config"],
         "reload" => &["reload", "rollout", "record", "clock", "policy", "metrics", "config"],
         "listen" => &["listen", "session", "tls", "config"],
         "session" | "worker" => &[

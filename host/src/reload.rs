@@ -4,6 +4,7 @@
 
 mod folder;
 mod machine;
+mod shadow;
 mod start;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ mod gate;
 mod history;
 mod keep;
 mod published;
+mod shadow;
 pub mod tar;
 
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,6 +21,7 @@ pub use gate::{Gate, Verdict};
 pub use history::{Board, Came, Earlier, FolderIs, Generation, State};
 pub use keep::{Keep, Kept, KeptGeneration};
 pub use published::Published;
+pub use shadow::{Comparison, Difference, Found, Shadow, Side};
 
 /// What the one who loads policies and those who ask about them share.
 pub struct Rollout {

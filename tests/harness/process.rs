@@ -100,8 +100,13 @@ pub fn free_port() -> u16 {
 }
 
 /// Asks until the answer is yes.
-pub fn poll_until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn poll_until(what: &str, is: impl FnMut() -> bool) {
+    poll_within(PATIENCE, what, is);
+}
+
+/// Asks until the answer is yes, for so long at most.
+pub fn poll_within(patience: Duration, what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !is() {
         assert!(Instant::now() < deadline, "waited too long for {what}");
         std::thread::park_timeout(Duration::from_millis(5));

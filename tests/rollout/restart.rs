@@ -206,3 +206,56 @@ fn killed_at_each_step() {
         assert_eq!(half, None, "{}", step.reached);
     }
 }
+
+/// Killed while a candidate is compared, and while it is promoted: a restart serves it only once it was kept.
+#[test]
+fn killed_with_a_candidate() {
+    let (redis, monday) = (Redis::start(), monday());
+    let object: String = sha2::Sha256::digest(open_ttl(25)).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (object, list) = (format!("objects/.{object}"), ".generations.json".to_owned());
+    // Whether it is promoted, and the file at which keeping it stops.
+    for (is_promoted, stuck) in [(false, None), (true, Some(object)), (true, Some(list)), (true, None)] {
+        let policies = folder(&[("ttl.toml", open_ttl(15).as_bytes())]);
+        let (state, mine) = (tempfile::tempdir().unwrap(), folder(&[("ttl.toml", open_ttl(25).as_bytes())]));
+        let flags = flags(policies.path(), state.path(), &monday);
+        let sidecar = Sidecar::serve(&redis, &flags);
+        let file = mine.path().join("ttl.toml");
+        check(&sidecar, &["shadow", file.to_str().unwrap(), "--for", "1h"], 0, "generation 2 is in the shadow of 1");
+        assert_eq!(ttl_of_a_quote(&mut sidecar.client()), 15);
+        poll_for("a comparison", || match &page(&sidecar)["shadow"] {
+            found if found["differing"] == 1 => Ok(()),
+            found => Err(found.to_string()),
+        });
+        let pipe = stuck.as_ref().map(|stuck| state.path().join(stuck));
+        if let Some(pipe) = &pipe {
+            assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        let reached = match (is_promoted, &pipe) {
+            (false, _) => "generation 2 is shadowing",
+            (true, Some(_)) => "generation 2 is being kept",
+            (true, None) => "generation 2 is kept",
+        };
+        let lines = std::thread::scope(|scope| {
+            if is_promoted {
+                // It ends with the process.
+                scope.spawn(|| super::rollout(&sidecar, &["promote"]));
+            }
+            poll_for(reached, || match sidecar.process.lines() {
+                lines if lines.iter().any(|line| line.contains(reached)) => Ok(()),
+                lines => Err(lines.join("\n")),
+            });
+            sidecar.process.signal("KILL");
+            sidecar.process.lines()
+        });
+        drop(sidecar);
+        let is_kept = is_promoted && pipe.is_none();
+        assert_eq!(lines.iter().any(|line| line.contains("generation 2 is kept")), is_kept, "{lines:#?}");
+        pipe.into_iter().for_each(|pipe| std::fs::remove_file(pipe).unwrap());
+        put(policies.path(), "namespaces.toml", b"broken");
+        let sidecar = Sidecar::serve(&redis, &flags);
+        let expect = if is_kept { 25 } else { 15 };
+        assert_eq!(ttl_of_a_quote(&mut sidecar.client()), expect, "{reached} {stuck:?}");
+        let (_, ready) = sidecar.admin("/readyz");
+        assert!(ready.contains("the last good generation"), "{reached} {stuck:?}: {ready}");
+    }
+}

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use super::{Body, JSON, Status, TEXT, response};
-use crate::rollout::{Candidate, Denied, Done, FolderIs, Gate, Generation, Order, State, tar};
+use crate::policy::Expiry;
+use crate::record::Verdict as Means;
+use crate::rollout::{Candidate, Denied, Done, FolderIs, Gate, Generation, Order, Shadow, Side, State, tar};
 
 /// Why a request is not carried out.
 type Refused = (StatusCode, String);
@@ -27,6 +29,7 @@ pub(super) fn page(status: &Status) -> Value {
     let mut board = status.rollout.board();
     let active = board.active;
     let digest = board.find(active).map(|generation| generation.digest.clone()).unwrap_or_default();
+    let shadow = board.shadow.as_ref().map(|shadow| comparison(shadow));
     let history: Vec<_> = board.generations.iter().map(generation).collect();
     let why = match &board.folder {
         FolderIs::Refused => refusal.map(|refusal| refusal.reason),
@@ -46,7 +49,7 @@ pub(super) fn page(status: &Status) -> Value {
             "serving": board.last_good.is_some(),
             "why": board.last_good,
         },
-        "shadow": null,
+        "shadow": shadow,
         "remarks": remarks,
         "generations": history,
     })
@@ -172,6 +175,57 @@ fn generation(of: &Generation) -> Value {
         "policies": policies.collect::<Vec<_>>(),
         "can_be_gone_back_to": of.state() == State::Retired && of.is_kept(),
     })
+}
+
+/// A comparison of a candidate with what decides.
+fn comparison(of: &Shadow) -> Value {
+    let found = of.found();
+    let left = if found.ended.is_some() { Duration::ZERO } else { of.gate.left(found.elapsed) };
+    let rules = found
+        .rules
+        .iter()
+        .map(|(rule, (compared, differing))| json!({ "rule": rule, "compared": compared, "differing": differing }));
+    let sample = found.sample.iter().map(|key| {
+        let (active, candidate) = (answer(&key.active), answer(&key.candidate));
+        json!({ "key": key.key, "times": key.times, "now_ms": key.now, "active": active, "candidate": candidate })
+    });
+    json!({
+        "generation": of.generation,
+        "beside": of.beside,
+        "ended": found.ended.is_some(),
+        "said": found.ended,
+        "seconds": of.gate.span.as_secs_f64(),
+        "left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        "max_differing_percent": of.gate.differing_max.map(|share| share * 100.0),
+        "one_of": found.one_of,
+        "compared": found.compared,
+        "differing": found.differing,
+        "dropped": found.dropped,
+        "rules": rules.collect::<Vec<_>>(),
+        "remarks": of.remarks,
+        "sample": sample.collect::<Vec<_>>(),
+        "unlisted": found.unlisted,
+    })
+}
+
+/// What one of two sides says about a key.
+fn answer(side: &Side) -> Value {
+    let mut answer = json!({ "rule": side.rule, "why": side.why });
+    let (name, value) = match side.verdict {
+        Means::NoPolicy => ("no_policy", true.into()),
+        Means::Failed => ("failed", true.into()),
+        Means::Decided(expiry, spread_ms) => {
+            answer["spread_ms"] = spread_ms.into();
+            match expiry {
+                Expiry::After(ms) => ("after_ms", ms.into()),
+                Expiry::At(at) => ("at_ms", at.into()),
+                Expiry::Keep => ("keep", true.into()),
+                Expiry::Never => ("never", Value::Bool(true)),
+            }
+        }
+    };
+    answer[name] = value;
+    answer
 }
 
 fn shown(digest: &str) -> Option<String> {

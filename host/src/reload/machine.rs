@@ -4,12 +4,15 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
+use super::shadow::Comparing;
 use super::{Arc, Came, Content, Fingerprint, FolderIs, PolicySet, Rejected, Reloader, digest};
-use crate::rollout::{Asked, Candidate, Denied, Done, Earlier, Gate, Order};
+use crate::rollout::{Asked, Candidate, Denied, Done, Earlier, Order};
 
 /// The thread's own.
-struct Machine {
-    reloader: Reloader,
+pub(super) struct Machine {
+    pub(super) reloader: Reloader,
+    /// The candidate.
+    pub(super) comparing: Option<Comparing>,
     /// The folder at the last look.
     previous: Fingerprint,
     looked: Instant,
@@ -19,7 +22,7 @@ struct Machine {
 pub(super) fn run(reloader: Reloader) {
     let Some(orders) = reloader.rollout.take_orders() else { return };
     let previous = reloader.seen.clone();
-    let mut machine = Machine { reloader, previous, looked: Instant::now() };
+    let mut machine = Machine { reloader, comparing: None, previous, looked: Instant::now() };
     while machine.turn(&orders) {}
 }
 
@@ -36,6 +39,7 @@ impl Machine {
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
+        self.judge();
         if self.looked.elapsed() >= self.reloader.poll {
             self.looked = Instant::now();
             self.look();
@@ -126,7 +130,7 @@ impl Machine {
     }
 
     /// Loads what was uploaded.
-    fn load(&mut self, candidate: Candidate) -> Result<Arc<PolicySet>, Denied> {
+    pub(super) fn load(&mut self, candidate: Candidate) -> Result<Arc<PolicySet>, Denied> {
         let reloader = &self.reloader;
         let active = reloader.rollout.published.active();
         let number = active.as_ref().map_or(0, |set| set.generation);
@@ -156,20 +160,8 @@ impl Machine {
     fn publish(&mut self, candidate: Candidate) -> Result<Done, Denied> {
         let begun = Instant::now();
         let set = self.load(candidate)?;
-        self.put_upload_in_force(&set, begun);
+        self.put_upload_in_force(&set, &format!("generation {} was put in force", set.generation), begun);
         Ok(Done { generation: set.generation, said: format!("generation {} is in force", set.generation) })
-    }
-
-    fn shadow(&mut self, _candidate: Candidate, _gate: Gate) -> Result<Done, Denied> {
-        Err(Denied::Conflict("there is no shadow".to_owned()))
-    }
-
-    fn promote(&mut self) -> Result<Done, Denied> {
-        Err(Denied::Conflict("there is no candidate".to_owned()))
-    }
-
-    fn reject(&mut self) -> Result<Done, Denied> {
-        Err(Denied::Conflict("there is no candidate".to_owned()))
     }
 
     fn rollback(&mut self, number: Option<u64>) -> Result<Done, Denied> {
@@ -201,9 +193,9 @@ impl Machine {
     }
 
     /// An operator puts a generation in force that is not what the folder holds.
-    fn put_upload_in_force(&mut self, set: &Arc<PolicySet>, begun: Instant) {
+    pub(super) fn put_upload_in_force(&mut self, set: &Arc<PolicySet>, why: &str, begun: Instant) {
         self.set_folder_aside(set.generation);
-        self.put_in_force(set, &format!("generation {} was put in force", set.generation), begun);
+        self.put_in_force(set, why, begun);
     }
 
     /// What the folder holds now is left alone until it holds something else, unless it is what generation `number` is.
@@ -222,7 +214,7 @@ impl Machine {
         (board.folder, board.set_aside) = if same { (FolderIs::InForce, None) } else { (FolderIs::SetAside, held) };
     }
 
-    fn about_folder(&self) -> &'static str {
+    pub(super) fn about_folder(&self) -> &'static str {
         match self.reloader.rollout.board().folder {
             FolderIs::SetAside => "; the policy folder holds something else and is left alone until it changes",
             _ => "",
@@ -231,6 +223,8 @@ impl Machine {
 
     /// From now on it decides. `why` the one before no longer does.
     fn put_in_force(&mut self, set: &Arc<PolicySet>, why: &str, begun: Instant) {
+        // A candidate was compared with what no longer decides.
+        self.drop_candidate(&format!("generation {} came into force meanwhile", set.generation));
         let reloader = &self.reloader;
         let rollout = &reloader.rollout;
         let Some(old) = rollout.published.active() else { return };

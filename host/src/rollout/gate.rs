@@ -26,6 +26,8 @@ pub enum Verdict {
 
 /// What may still come is taken to be at most so many times what came so far in the same time.
 const BUSIER: f64 = 4.0;
+/// It is not rejected before this part of its time, so that there is more to see than its first difference.
+const EARLIEST: f64 = 0.1;
 
 // === impl Gate ===
 
@@ -46,6 +48,9 @@ impl Gate {
                 _ if differing as f64 > allowed(compared as f64) => Verdict::Reject(said()),
                 _ => Verdict::Promote,
             };
+        }
+        if elapsed < self.span.mul_f64(EARLIEST) {
+            return Verdict::Wait;
         }
         let rest = (self.span - elapsed).as_secs_f64() / elapsed.as_secs_f64().max(1e-3);
         let most = compared as f64 * (1.0 + BUSIER * rest);
@@ -77,12 +82,13 @@ mod tests {
         check(None, 100, (10, 10), "Over");
         check(Some(0.0), 1, (1_000, 0), "Wait");
         let late = ", and it could not become better in the time that is left";
-        check(Some(0.0), 1, (1_000, 1), &format!("1 of 1000 decisions differ (0.1 %); at most 0 % may{late}"));
+        check(Some(0.0), 9, (1_000, 1), "Wait");
+        check(Some(0.0), 10, (1_000, 1), &format!("1 of 1000 decisions differ (0.1 %); at most 0 % may{late}"));
         check(Some(0.0), 100, (1_000, 0), "Promote");
         check(Some(0.001), 100, (1_000, 1), "Promote");
         check(Some(0.001), 100, (1_000, 2), "2 of 1000 decisions differ (0.2 %); at most 0.1 % may");
         // Early on much may still come, near the end little.
-        check(Some(0.01), 1, (100, 100), "Wait");
+        check(Some(0.01), 10, (1_000, 300), "Wait");
         check(Some(0.01), 50, (1_000, 49), "Wait");
         check(Some(0.01), 50, (1_000, 51), &format!("51 of 1000 decisions differ (5.1 %); at most 1 % may{late}"));
         check(Some(0.01), 0, (0, 0), "Wait");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::content::Content;
+use super::shadow::Shadow;
 use crate::policy::{PolicySet, Rejected, Stage, one_line};
 
 /// What there is to tell.
@@ -23,6 +24,8 @@ pub struct Board {
     pub last_good: Option<String>,
     /// What keeping the last good generation for a restart came to: nothing where it is kept, or why it is not.
     pub unkept: Option<String>,
+    /// The last comparison.
+    pub shadow: Option<Arc<Shadow>>,
     max: usize,
     bytes_max: usize,
 }
@@ -117,6 +120,7 @@ impl Board {
             set_aside: None,
             last_good: None,
             unkept: None,
+            shadow: None,
             max: max.max(1),
             bytes_max,
         }
@@ -279,10 +283,13 @@ impl Generation {
             Stage::Configure => &[State::Configured],
             Stage::SelfTest => &[State::SelfTested],
         };
-        for state in states {
-            tracing::debug!("generation {} is {}", self.number, state.label());
-            self.states.push((*state, at));
-        }
+        states.iter().for_each(|state| self.is(*state, at));
+    }
+
+    /// It is in this state from now on.
+    pub fn is(&mut self, state: State, at: i64) {
+        tracing::debug!("generation {} is {}", self.number, state.label());
+        self.states.push((state, at));
     }
 
     /// It decided in an earlier run, and when that ended, or before.

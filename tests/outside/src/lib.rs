@@ -33,7 +33,10 @@ impl TtlPolicy for Outside {
             "network" => shown(std::net::TcpStream::connect("127.0.0.1:6379").map(drop).map_err(|error| error.kind())),
             "input" => shown(std::io::stdin().read_line(&mut String::new()).map_err(|error| error.kind())),
             "exit" => std::process::exit(3),
-            "wait" => shown(std::thread::park_timeout(std::time::Duration::from_secs(3600))),
+            "wait" => {
+                std::thread::park_timeout(std::time::Duration::from_secs(3600));
+                shown("waited")
+            }
             "print" => {
                 println!("to standard output");
                 eprintln!("to standard error");

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Call, fetch};
 use crate::cli::format;
+use crate::policy::Expiry;
 
 /// Digits of a digest that people compare.
 const DIGEST_CHARS: usize = 12;
@@ -118,32 +119,51 @@ pub(super) fn shadow(shadow: &Value, out: &mut dyn Write) -> anyhow::Result<()> 
     let number = |name: &str| shadow[name].as_u64().unwrap_or_default();
     let left = format::span(number("left_ms") / 1000 * 1000);
     let how = if shadow["ended"] == true { text(&shadow["said"]).to_owned() } else { format!("{left} left") };
-    writeln!(
-        out,
-        "generation {} in the shadow: {} of {} decisions differ, {} were not compared; {how}",
-        number("generation"),
-        number("differing"),
-        number("compared"),
-        number("dropped"),
-    )?;
+    let (candidate, beside) = (number("generation"), number("beside"));
+    let (differing, compared) = (number("differing"), number("compared"));
+    writeln!(out, "generation {candidate} beside {beside}: {differing} of {compared} decisions differ; {how}")?;
+    if (number("dropped"), number("one_of")) != (0, 1) {
+        let (dropped, one_of) = (number("dropped"), number("one_of"));
+        writeln!(out, "  there were too many for all: {dropped} were left out, and one of {one_of} is compared now")?;
+    }
+    for remark in shadow["remarks"].as_array().into_iter().flatten() {
+        writeln!(out, "  {}", text(remark))?;
+    }
     for rule in shadow["rules"].as_array().into_iter().flatten().filter(|rule| rule["differing"] != 0) {
         writeln!(out, "  rule {}: {} of {} differ", text(&rule["rule"]), rule["differing"], rule["compared"])?;
     }
     for key in shadow["sample"].as_array().into_iter().flatten() {
-        let times = key["times"].as_u64().unwrap_or_default();
-        writeln!(out, "  {} ({times} times)", text(&key["key"]))?;
+        let times = match key["times"].as_u64() {
+            Some(1) => String::new(),
+            times => format!(" ({} times)", times.unwrap_or_default()),
+        };
+        writeln!(out, "  {}{times}", text(&key["key"]))?;
         for side in ["active", "candidate"] {
-            let of = &key[side];
-            writeln!(
-                out,
-                "    {side:<9}  {} by rule {}: {}",
-                text(&of["lifetime"]),
-                text(&of["rule"]),
-                text(&of["why"])
-            )?;
+            writeln!(out, "    {side:<9}  {}", answer(&key[side]))?;
         }
     }
+    if number("unlisted") > 0 {
+        writeln!(out, "  and {} more about keys that are not listed", number("unlisted"))?;
+    }
     Ok(())
+}
+
+/// What one of two sides says about a key.
+fn answer(of: &Value) -> String {
+    let lifetime = match (of["after_ms"].as_u64(), of["at_ms"].as_i64()) {
+        (Some(ms), _) => format::expiry(Expiry::After(ms)),
+        (_, Some(at)) => format::expiry(Expiry::At(at)),
+        _ if of["keep"] == true => format::expiry(Expiry::Keep),
+        _ if of["never"] == true => format::expiry(Expiry::Never),
+        _ if of["failed"] == true => "the policy fails, and the rule's fallback applies".to_owned(),
+        _ => "no policy decides".to_owned(),
+    };
+    let spread = match of["spread_ms"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(ms) => format!(", ends spread over {}", format::span(ms)),
+    };
+    let rule = of["rule"].as_str().map_or(String::new(), |rule| format!(" by rule {rule}"));
+    format!("{lifetime}{spread}{rule}: {}", text(&of["why"]))
 }
 
 fn text(value: &Value) -> &str {

@@ -1,0 +1,161 @@
+//! A candidate on live traffic: workers hand their decisions into a bounded queue and never wait, and one thread of low
+//! priority puts them to the candidate. The gate, an operator or another generation ends it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::machine::Machine;
+use crate::policy::PolicySet;
+use crate::record::{Listener, Records, Sample};
+use crate::rollout::{Candidate, Comparison, Denied, Done, Gate, Shadow, State, Verdict};
+
+/// A candidate that is compared, or that was and waits for a person.
+pub(super) struct Comparing {
+    shadow: Arc<Shadow>,
+    set: Arc<PolicySet>,
+    thread: JoinHandle<()>,
+}
+
+/// Decisions that may wait for the thread.
+const CAPACITY: usize = 16_384;
+/// The thread waits so long for a decision before it looks whether it is over.
+const WAIT: Duration = Duration::from_millis(50);
+/// How often it is looked whether more or fewer decisions are to be compared.
+const RENEW: Duration = Duration::from_secs(1);
+const ONE_OF_MAX: u32 = 1 << 16;
+
+// === impl Machine ===
+
+impl Machine {
+    /// Loads a candidate, and begins to compare it.
+    pub(super) fn shadow(&mut self, candidate: Candidate, gate: Gate) -> Result<Done, Denied> {
+        let rollout = Arc::clone(&self.reloader.rollout);
+        if let Some(Comparing { shadow, .. }) = &self.comparing {
+            let number = shadow.generation;
+            return Err(Denied::Conflict(format!("generation {number} is in the shadow: promote or reject it first")));
+        }
+        if rollout.published.bypass() {
+            let why = "bypass is on: policies are out of the path, and there are no decisions to compare";
+            return Err(Denied::Conflict(why.to_owned()));
+        }
+        let set = self.load(candidate)?;
+        let number = set.generation;
+        let begun = rollout.published.active().ok_or_else(|| anyhow::anyhow!("nothing is in force"));
+        let begun = begun.and_then(|active| self.compare(&set, active, gate));
+        let comparing = begun.map_err(|error| {
+            let why = format!("it could not be compared: {error:#}");
+            rollout.board().reject_candidate(number, why.clone(), self.reloader.clock.now());
+            Denied::Conflict(format!("generation {number}: {why}"))
+        })?;
+        let (beside, seconds) = (comparing.shadow.beside, gate.span.as_secs_f64());
+        let mut board = rollout.board();
+        board.shadow = Some(Arc::clone(&comparing.shadow));
+        if let Some(generation) = board.find(number) {
+            generation.is(State::Shadowing, self.reloader.clock.now());
+        }
+        drop(board);
+        self.comparing = Some(comparing);
+        let said = format!("generation {number} is in the shadow of {beside} for {seconds} s");
+        tracing::info!("{said} ({})", set.digests());
+        Ok(Done { generation: number, said })
+    }
+
+    /// Puts the candidate in force.
+    pub(super) fn promote(&mut self) -> Result<Done, Denied> {
+        let number = self.candidate()?;
+        self.let_through(&format!("generation {number} was promoted by an operator"));
+        Ok(Done { generation: number, said: format!("generation {number} is in force{}", self.about_folder()) })
+    }
+
+    /// Drops the candidate.
+    pub(super) fn reject(&mut self) -> Result<Done, Denied> {
+        let generation = self.candidate()?;
+        self.drop_candidate("an operator rejected it");
+        Ok(Done { generation, said: format!("generation {generation} is rejected") })
+    }
+
+    /// Does what the gate says, once it says something.
+    pub(super) fn judge(&mut self) {
+        let Some(Comparing { shadow, thread, .. }) = &self.comparing else { return };
+        let (number, counts) = (shadow.generation, shadow.in_words());
+        match shadow.verdict() {
+            Some(Verdict::Promote) => {
+                self.let_through(&format!("generation {number} was promoted by its gate: {counts}"));
+            }
+            Some(Verdict::Reject(why)) => self.drop_candidate(&format!("the gate did not let it through: {why}")),
+            Some(Verdict::Over) => {
+                shadow.end("the time is over, and a person decides".to_owned());
+                tracing::warn!("generation {number} was compared, {counts}: promote or reject it");
+            }
+            Some(Verdict::Wait) | None => {
+                if thread.is_finished() && shadow.found().ended.is_none() {
+                    self.drop_candidate("the comparison ended in a fault of bellwether's own");
+                }
+            }
+        }
+    }
+
+    /// Drops the candidate, if there is one.
+    pub(super) fn drop_candidate(&mut self, why: &str) {
+        let Some(Comparing { shadow, .. }) = self.comparing.take() else { return };
+        let (number, beside, counts) = (shadow.generation, shadow.beside, shadow.in_words());
+        tracing::error!("generation {number} was rejected in the shadow, {beside} serves on: {why}; {counts}");
+        let at = self.reloader.clock.now();
+        self.reloader.metrics.generations_refused.add(0, 1);
+        self.reloader.rollout.board().reject_candidate(number, why.to_owned(), at);
+        shadow.end(format!("rejected: {why}"));
+    }
+
+    /// The number of the candidate.
+    fn candidate(&self) -> Result<u64, Denied> {
+        let comparing = self.comparing.as_ref();
+        comparing.map(|of| of.shadow.generation).ok_or_else(|| Denied::Conflict("there is no candidate".to_owned()))
+    }
+
+    fn let_through(&mut self, why: &str) {
+        let begun = Instant::now();
+        let Some(Comparing { shadow, set, .. }) = self.comparing.take() else { return };
+        self.put_upload_in_force(&set, why, begun);
+        shadow.end("promoted".to_owned());
+    }
+
+    fn compare(&self, set: &Arc<PolicySet>, active: Arc<PolicySet>, gate: Gate) -> anyhow::Result<Comparing> {
+        let records = self.reloader.records();
+        let listener = records.listen(Sample::ALL, CAPACITY)?;
+        let shadow = Arc::new(Shadow::new(set, &active, gate));
+        let (of, candidate) = (Arc::clone(&shadow), Arc::clone(set));
+        let thread = std::thread::Builder::new().name("shadow".into()).spawn(move || {
+            // It has the priority of the thread that makes it.
+            run(&of, listener, &records, Comparison::new(Arc::clone(&of), active, candidate));
+        })?;
+        Ok(Comparing { shadow, set: Arc::clone(set), thread })
+    }
+}
+
+/// Puts decisions to the candidate until the gate says something, or somebody ends it. Where there are more decisions
+/// than it can take, a part of them is asked for, so that workers have less to hand over.
+fn run(shadow: &Shadow, mut listener: Listener, records: &Arc<Records>, mut comparison: Comparison) {
+    let (begun, mut renewed, mut one_of) = (Instant::now(), Instant::now(), 1_u32);
+    while shadow.goes_on(begun.elapsed()) {
+        if let Some(record) = listener.recv(WAIT) {
+            comparison.take(&record);
+        }
+        if renewed.elapsed() < RENEW {
+            continue;
+        }
+        renewed = Instant::now();
+        let dropped = listener.dropped();
+        let next = if dropped > 0 { one_of.saturating_mul(2).min(ONE_OF_MAX) } else { (one_of / 2).max(1) };
+        if next != one_of
+            && let Some(sample) = Sample::one_of(next)
+            && let Ok(other) = records.listen(sample, CAPACITY)
+        {
+            // What still waits is of another sample.
+            let waiting = std::iter::from_fn(|| listener.try_recv()).take(CAPACITY).count();
+            (listener, one_of) = (other, next);
+            shadow.sampled(one_of, dropped + waiting as u64);
+        }
+    }
+    shadow.sampled(one_of, listener.dropped());
+}
