@@ -208,11 +208,11 @@ impl Decider {
             return;
         }
         self.market = Rc::clone(&before.market);
-        self.market_health = std::mem::take(&mut before.market_health);
+        std::mem::swap(&mut self.market_health, &mut before.market_health);
         for (policy, warm) in self.set.policies.iter().zip(&mut self.warm) {
             let known = before.set.policies.iter().position(|known| Arc::ptr_eq(known, policy));
             if let Some(known) = known.and_then(|index| before.warm.get_mut(index)) {
-                *warm = std::mem::take(known);
+                std::mem::swap(warm, known);
             }
         }
     }
