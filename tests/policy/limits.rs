@@ -8,7 +8,9 @@ use crate::harness::{Redis, Sidecar, folder};
 /// What `policy check` makes of the ttl component with these limits, with the flags.
 fn limited(limits: &str, flags: &[&str], code: i32, expect: &str) {
     let limits = format!("[limits]\n{limits}\n");
-    let there = folder(&[("ttl.wasm", ttl(1).as_slice()), ("ttl.toml", limits.as_bytes())]);
+    let cases = include_bytes!("../../policies/ttl/cases.toml");
+    let files = [("ttl.wasm", ttl(1).as_slice()), ("ttl.toml", limits.as_bytes()), ("ttl.cases.toml", cases)];
+    let there = folder(&files);
     check(there.path(), &[&["check", "ttl.wasm"], flags].concat(), code, &[expect]);
 }
 
@@ -16,8 +18,8 @@ fn limited(limits: &str, flags: &[&str], code: i32, expect: &str) {
 fn a_policys_own_limits_hold() {
     let roomy = "memory_bytes_max = 16_777_216";
     let lower = ["--policy-memory-bytes-max", "1000000"];
-    let too_much = "needs 1114112 bytes of memory from the start; at most 1000000 are allowed (policy_memory_bytes_max, \
-                    or memory_bytes_max under [limits] in the policy's file)";
+    let too_much = "needs 1114112 bytes of memory from the start; at most 1000000 are allowed \
+                    (policy_memory_bytes_max, or memory_bytes_max under [limits] in the policy's file)";
     limited("", &[], 0, "would be served");
     limited("", &lower, 1, too_much);
     limited(roomy, &lower, 0, "would be served");
@@ -80,7 +82,8 @@ fn two_policies_of_one_component_have_their_own() {
 #[test]
 fn an_authors_verbs_keep_to_them() {
     let component = first_policy();
-    let there = folder(&[("first-policy.wasm", component.as_slice()), ("first-policy.toml", b"[limits]\nfuel_max = 10\n")]);
+    let limits = b"[limits]\nfuel_max = 10\n";
+    let there = folder(&[("first-policy.wasm", component.as_slice()), ("first-policy.toml", limits)]);
     check(
         there.path(),
         &["explain", "first-policy.wasm", "--key", "news:a", "--at", "2026-11-23T10:00:00Z"],

@@ -57,8 +57,8 @@ pub struct OwnLimits {
     pub log_lines_per_second_max: Option<u32>,
 }
 
-/// The time between two ticks of the backstop clock, in milliseconds. Coarse: a thread that waits for a core must not be
-/// taken for one that hangs.
+/// The time between two ticks of the backstop clock, in milliseconds. Coarse: a thread that waits for a core must not
+/// be taken for one that hangs.
 pub(super) const TICK_MS: u64 = 100;
 
 // === impl Limits ===
