@@ -13,16 +13,22 @@ pub(super) struct Machine {
     pub(super) reloader: Reloader,
     /// The candidate.
     pub(super) comparing: Option<Comparing>,
-    /// The folder at the last look.
+    /// The folder at the last look, and how many looks before that found the same.
     previous: Fingerprint,
+    equal: u32,
     looked: Instant,
 }
+
+/// Looks that must find the folder as the one before did: what was being written has been written.
+const EQUAL: u32 = 1;
+/// The same where a file has become empty: whoever writes a file in its place empties it first, and may be held up.
+const EQUAL_WHERE_EMPTY: u32 = 8;
 
 /// Carries out orders and looks at the folder until it is told to stop.
 pub(super) fn run(reloader: Reloader) {
     let Some(orders) = reloader.rollout.take_orders() else { return };
     let previous = reloader.seen.clone();
-    let mut machine = Machine { reloader, comparing: None, previous, looked: Instant::now() };
+    let mut machine = Machine { reloader, comparing: None, previous, equal: 0, looked: Instant::now() };
     while machine.turn(&orders) {}
 }
 
@@ -65,10 +71,11 @@ impl Machine {
             return;
         }
         let now = folder.fingerprint();
-        // Two equal looks: what is being written has been written.
-        let settled = now == self.previous;
+        self.equal = if now == self.previous { self.equal.saturating_add(1) } else { 0 };
         self.previous.clone_from(&now);
-        if !settled || now == self.reloader.seen {
+        let seen = &self.reloader.seen;
+        let is_emptied = now.iter().any(|(name, of)| of.1 == 0 && seen.get(name) != Some(of));
+        if self.equal < if is_emptied { EQUAL_WHERE_EMPTY } else { EQUAL } || now == *seen {
             return;
         }
         tracing::debug!("the policy folder changed; reading it");
