@@ -10,11 +10,13 @@
 
 mod admin;
 mod bench;
+mod breaker;
 mod calendars;
 mod cli;
 mod cluster;
 mod command_table;
 mod contract;
+mod corpus;
 mod drain;
 mod embedded;
 mod endpoints;

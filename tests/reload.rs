@@ -15,12 +15,17 @@ use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// A sidecar that looks at its folder often.
 fn serve(redis: &Redis, policies: &Path) -> Sidecar {
+    serve_looking(redis, policies, "20")
+}
+
+/// A sidecar that looks at its folder every so many milliseconds.
+fn serve_looking(redis: &Redis, policies: &Path, poll_ms: &str) -> Sidecar {
     let log = "info,bellwether::reload=debug";
     // Monday morning in Mumbai, whenever the test runs: quotes live for a minute.
     let at: jiff::Timestamp = "2026-11-23T10:00:00+05:30".parse().unwrap();
     let offset = format!("{}s", at.as_second() - jiff::Timestamp::now().as_second());
     let policies = policies.to_str().unwrap();
-    let flags = ["--policy-folder", policies, "--policy-poll-ms", "20", "--log", log, "--clock-offset", &offset];
+    let flags = ["--policy-folder", policies, "--policy-poll-ms", poll_ms, "--log", log, "--clock-offset", &offset];
     Sidecar::serve(redis, &flags)
 }
 
@@ -65,7 +70,8 @@ fn benchmark(port: u16, stop: &AtomicBool) -> usize {
     let mut runs = 0;
     for command in commands.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
         let mut benchmark = Command::new("redis-benchmark");
-        benchmark.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-n", "20000", "-c", "4", "-P", "16", "-r", "500"]);
+        let port = port.to_string();
+        benchmark.args(["-h", "127.0.0.1", "-p", &port, "-n", "20000", "-c", "50", "-P", "16", "-r", "500"]);
         let output = benchmark.args(["--csv"]).args(*command).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && !text.to_lowercase().contains("error"), "{command:?}: {text}");
@@ -112,6 +118,11 @@ impl Drop for Stopping<'_> {
 #[test]
 fn a_hundred_generations_under_load() {
     const REPLACEMENTS: usize = 100;
+    /// Every so many of them are another component, which gives way to the load while it is compiled; the others are
+    /// other settings, for which nothing is compiled.
+    const COMPONENT_EVERY: usize = 10;
+    /// Components of the first generation.
+    const STANDARD: usize = 3;
     let redis = Redis::start();
     let policies = folder(&[("ttl.wasm", &ttl(0))]);
     let mut sidecar = serve(&redis, policies.path());
@@ -124,13 +135,19 @@ fn a_hundred_generations_under_load() {
         let replies = scope.spawn(|| known_replies(&sidecar, &stop));
         let ended = || load.is_finished() || replies.is_finished();
         for build in 1..=REPLACEMENTS {
-            let content = ttl(build);
-            match build % 3 {
-                0 => swap_link(policies.path(), &[("ttl.wasm", &content)], build),
-                1 => put(policies.path(), "ttl.wasm", &content),
-                _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
+            let component = build / COMPONENT_EVERY;
+            if build % COMPONENT_EVERY > 0 {
+                let settings = format!("settings.namespaces.\"fyntrix:general\".open_ttl_ms = {}", 60_000 + build);
+                put(policies.path(), "ttl.toml", settings.as_bytes());
+            } else {
+                let content = ttl(component);
+                match component % 3 {
+                    0 => swap_link(policies.path(), &[("ttl.wasm", &content)], build),
+                    1 => put(policies.path(), "ttl.wasm", &content),
+                    _ => std::fs::write(policies.path().join("ttl.wasm"), &content).unwrap(),
+                }
             }
-            let line = format!("generation {build} → {} (ttl sha256:{:.8})", build + 1, digest(build));
+            let line = format!("generation {build} → {} (ttl sha256:{:.8}", build + 1, digest(component));
             // What compiles gives way to the load, which takes all cores.
             poll_within(8 * PATIENCE, &line, || {
                 let told = |logged: &String| logged.contains(&line) || logged.contains("ERROR");
@@ -146,6 +163,9 @@ fn a_hundred_generations_under_load() {
         }
     });
     assert_eq!(generation(&sidecar), 1 + REPLACEMENTS as u64);
+    let compiled = sidecar.metric("bellwether_components_compiled_total");
+    let found = sidecar.metric("bellwether_components_found_total");
+    assert_eq!(compiled + found, (STANDARD + REPLACEMENTS / COMPONENT_EVERY) as f64);
     sidecar.process.signal("TERM");
     assert_eq!(sidecar.process.wait().code(), Some(0));
 }
@@ -224,6 +244,28 @@ fn a_config_map() {
     put("one", 200, 1, 22);
     poll_until("the repair", || ttl_of_a_quote(&mut client, "map:a") == ":200");
     assert_eq!(sidecar.policies()["last_refused"], serde_json::Value::Null);
+}
+
+/// Whoever writes a file in its place empties it first, which is no change of policies while the file is being written.
+#[test]
+fn a_file_that_is_written_in_its_place() {
+    let redis = Redis::start();
+    let settings = |seconds| format!("[settings.namespaces.\"fyntrix:general\"]\nopen_ttl_ms = {seconds}_000");
+    let policies = folder(&[("ttl.toml", settings(15).as_bytes())]);
+    let file = policies.path().join("ttl.toml");
+    let sidecar = serve_looking(&redis, policies.path(), "1000");
+    let mut client = sidecar.client();
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:a"), ":15");
+    std::fs::write(&file, settings(25)).unwrap();
+    wait_for_generation(&sidecar, 2);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:b"), ":25");
+    // One that stays empty counts after a while.
+    let (emptied, sidecar) = (std::time::Instant::now(), serve_looking(&redis, policies.path(), "50"));
+    std::fs::write(&file, "").unwrap();
+    wait_for_generation(&sidecar, 2);
+    assert!(emptied.elapsed().as_millis() >= 8 * 50, "{:?}", emptied.elapsed());
+    assert_eq!(ttl_of_a_quote(&mut sidecar.client(), "fyntrix:general:c"), ":60");
 }
 
 #[test]

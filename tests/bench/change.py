@@ -1,5 +1,5 @@
-"""A policy folder that is changed while a sidecar serves, and what the sidecar says of it. It does not know what clients
-do meanwhile."""
+"""A policy folder that is changed while a sidecar serves, and what the sidecar says of it. It does not know what
+clients do meanwhile."""
 
 import contextlib
 import http.client
@@ -15,7 +15,8 @@ import servers
 # Between two looks at what the sidecar says: what a look costs it is the same whether the folder changes or not.
 LOOK_SECONDS = 0.01
 PATIENCE_SECONDS = 120.0
-COUNTED = re.compile(r"^bellwether_(generations|generations_refused|folder_refused|components_compiled)(?:_total)? (\d+)")
+NAMES = ("generations", "generations_refused", "folder_refused", "components_compiled")
+COUNTED = re.compile(rf"^bellwether_({'|'.join(NAMES)})(?:_total)? (\d+)")
 
 
 class Folder:

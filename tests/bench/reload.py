@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What clients notice of policies that are replaced, and of policies that misbehave: rounds with and without, in turn.
 
-    just bench-reload [--quick] [--reloads 1000] [--seconds 5] [--workers 1] [--only settings,component,hostile,loading]
+    just bench-reload [--quick] [--reloads 1000] [--seconds 5] [--budget-seconds 240] [--workers 1]
+                      [--only settings,component,hostile,loading]
     python3 tests/bench/reload.py --binary PATH --load PATH ...
 
 It leaves report.md and raw.json in target/bench/reload. Needs Linux, redis-server, and Rust with the target
@@ -64,7 +65,7 @@ class Extent:
     loading: tuple[str, ...]
     # Rounds end earlier after so many requests.
     requests: int | None = None
-    # Reloads are given up after so long, in a section.
+    # Reloads of a sort end after so long, however many there were: compiling gives way to the load.
     budget_seconds: float = 240.0
 
 
@@ -94,11 +95,12 @@ def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="three minutes")
+    extent.add_argument("--quick", dest="extent", action="store_const", const="quick", help="two minutes")
     extent.add_argument("--smoke", dest="extent", action="store_const", const="smoke", help="to see that it works")
     extent.add_argument("--report", type=pathlib.Path, metavar="RAW", help="write the report of a raw.json anew")
     parser.add_argument("--reloads", type=int, help="of each sort")
     parser.add_argument("--seconds", type=float, help="of one measurement of reloads")
+    parser.add_argument("--budget-seconds", type=float, help="for reloads of each sort, however many there were")
     parser.add_argument("--rate", type=float, help="writes a second to the keys of a hostile policy")
     parser.add_argument("--poll-ms", type=int, default=10, help="how often the sidecar looks at its policy folder")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
@@ -118,7 +120,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, extent: Extent) -> None:
     """Measures everything that was asked for, and writes it down."""
-    more = {"seconds": options.seconds, "rate": options.rate}
+    more = {"seconds": options.seconds, "rate": options.rate, "budget_seconds": options.budget_seconds}
     more |= {"settings": options.reloads, "component": options.reloads}
     extent = dataclasses.replace(extent, **{name: value for name, value in more.items() if value})
     with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +133,7 @@ def measure(options: argparse.Namespace, extent: Extent) -> None:
         bench = Bench(place, 1, extent.seconds)
         noted = {"extent": options.extent, "workers": options.workers, "poll_ms": options.poll_ms}
         noted |= {name: getattr(extent, name) for name in ("seconds", "hostile_seconds", "rate")} | {"mix": MIX}
+        noted |= {"wanted": {section: getattr(extent, section) for section in ("settings", "component")}}
         raw = {"machine": machine.description(place), "options": noted, "records": bench.records}
         before = machine.spent()
         try:

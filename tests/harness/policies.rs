@@ -26,6 +26,12 @@ pub fn hostile() -> &'static [u8] {
     COMPONENT.get_or_init(|| component(&module("hostile-policy")))
 }
 
+/// The component of `tests/hostile-roles`.
+pub fn hostile_roles() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| component(&module("hostile-roles-policy")))
+}
+
 /// The component of `tests/scripted-market`, a market-hours policy whose sessions are its settings.
 pub fn market() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();

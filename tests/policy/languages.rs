@@ -128,6 +128,37 @@ fn what_the_guide_shows_is_compared() {
     assert!(fits("a … c", "a b c") && !fits("a … c", "a b d") && !fits("a", "ab") && fits("…b", "ab"));
 }
 
+/// The roles that the guide does not make: each passes the cases that it passes in Rust.
+fn check_roles(lang: &str) {
+    let variables = variables();
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let there = tempfile::tempdir_in(top().join("target/languages")).unwrap();
+    for role in ["namespaces", "market-hours"] {
+        let made = format!("{role} is a {role} policy: ");
+        check(there.path(), &["new", role, "--lang", lang, "--role", role], 0, &[&made]);
+        let output = run_with(&variables, &["policy", "build", role], there.path());
+        assert!(output.status.success(), "{lang} {role}: {}", String::from_utf8_lossy(&output.stderr));
+        check(there.path(), &["test", role], 0, &[" passed, 0 failed; "]);
+    }
+    // Hundreds of changes are asked for in one call.
+    let policies = there.path().join("market-hours");
+    let policies = policies.to_str().unwrap();
+    let at = "2026-11-23T10:00:00Z";
+    let output = run_with(&variables, &["market", "DESK", "--at", at, "--policy-folder", policies], there.path());
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("next open          Tue 2026-11-24 09:00"), "{lang}: {told}");
+}
+
+#[test]
+fn every_role_in_python() {
+    check_roles("python");
+}
+
+#[test]
+fn every_role_in_javascript() {
+    check_roles("js");
+}
+
 /// The same rules and the same cases, three times.
 #[test]
 fn the_examples_decide_the_same() {

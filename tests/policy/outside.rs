@@ -24,7 +24,7 @@ fn wasi_has_nothing_behind_it() {
     told("environment", "(0, 0)");
     told("network", "Err(PermissionDenied)");
     told("input", "Ok(0)");
-    told("wait", "()");
+    told("wait", "\"waited\"");
     asked("exit", 1, &["policy    outside failed: ", "the policy ended itself (wasi:cli/exit)"]);
     asked("flood", 1, &["all fuel consumed by calls of WASI", "log       INFO: again"]);
     asked("panic", 1, &["wasm trap: wasm `unreachable`", "log       WARN: the message of a panic"]);

@@ -68,7 +68,6 @@ fn a_project_of_each_role_works_as_it_is() {
 fn what_cannot_be_made_is_not() {
     let there = folder(&[("file", b"")]);
     let refused = |args: &[&str], expect: &str| drop(check(there.path(), &[&["new"], args].concat(), 1, &[expect]));
-    refused(&["a", "--lang", "js", "--role", "namespaces"], "namespaces policies in js have no template yet; ttl");
     refused(&["Big", "--sdk", SDK], "\"Big\" is no name of a policy: it begins with a lower-case letter");
     refused(&["9lives", "--sdk", SDK], "\"9lives\" is no name of a policy");
     refused(&["test", "--sdk", SDK], "\"test\" is a name that Rust or the SDK has for something else");

@@ -262,9 +262,13 @@ fn a_hostile_candidate() {
     assert_eq!(client.ask("SET hostile:well {}"), "+OK");
     let lived = client.ask("TTL hostile:well");
     let (code, said) = gated(&sidecar, bad.path().to_str().unwrap(), "1%", |client| {
-        let niceness = niceness(sidecar.process.id());
-        let of = |name: &str| niceness.get(name).copied();
-        assert_eq!(["reload", "shadow", "worker-0"].map(of), [Some(10), Some(10), Some(0)], "{niceness:?}");
+        // A thread gets its name once it runs.
+        poll_for("the threads", || {
+            let niceness = niceness(sidecar.process.id());
+            let of = |name: &str| niceness.get(name).copied();
+            let is = ["reload", "shadow", "worker-0"].map(of) == [Some(10), Some(10), Some(0)];
+            if is { Ok(()) } else { Err(format!("{niceness:?}")) }
+        });
         for number in 0..500 {
             let way = ["loop", "grow", "unreachable", "recurse"][number % 4];
             assert_eq!(client.ask(&format!("SET hostile:{way}:{number} {{}}")), "+OK");

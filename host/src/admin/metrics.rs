@@ -16,8 +16,8 @@ use super::Status;
 use crate::command::Kind;
 use crate::metrics::{CALL_NS, Retimed, RuleCounters, WarmAsked};
 use crate::namespace::{MarketSource, Rule};
-use crate::policy::PolicySet;
 use crate::policy::reach::days_left;
+use crate::policy::{Policy, PolicySet};
 
 /// The content type of [`text`].
 pub(super) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +40,8 @@ struct Snapshot {
     retimed: Vec<(&'static str, u64)>,
     unknown_symbols: Vec<(String, u64)>,
     market_horizon_days: Vec<(String, i64)>,
+    /// By policy: instances lost, times that a breaker opened, workers with which it is open.
+    conditions: Vec<(String, [u64; 3])>,
     call_buckets: Vec<(f64, u64)>,
     call_seconds: f64,
 }
@@ -69,6 +71,15 @@ fn counters(status: &Status, set: &PolicySet) -> Vec<(&'static str, &'static str
         ("retime_sweeps", "Walks over the keys after a market's sessions changed", metrics.retime_sweeps.get()),
         ("warm_runs", "Times that values were read into memory before clients asked", metrics.warm_runs.get()),
     ]
+}
+
+/// How the policies in force have been doing.
+fn conditions(set: &PolicySet) -> Vec<(String, [u64; 3])> {
+    let of = |policy: &Arc<Policy>| {
+        let condition = &policy.condition;
+        (policy.name.clone(), [condition.traps(), condition.opened(), condition.open()])
+    };
+    set.policies.iter().map(of).collect()
 }
 
 // === impl Snapshot ===
@@ -134,9 +145,30 @@ impl Snapshot {
             retimed: Retimed::ALL.iter().zip(&metrics.retime_keys).map(|(of, keys)| (of.label(), keys.get())).collect(),
             unknown_symbols,
             market_horizon_days,
+            conditions: conditions(&set),
             call_buckets: bounds.zip(counts).collect(),
             call_seconds: sum_ns as f64 / 1e9,
         }
+    }
+
+    fn encode_conditions(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Instances that were lost to a trap, by policy in force";
+        let mut family = encoder.encode_descriptor("policy_traps", help, None, MetricType::Counter)?;
+        for (policy, [traps, ..]) in &self.conditions {
+            ConstCounter::new(*traps).encode(family.encode_family(&[("policy", policy.as_str())])?)?;
+        }
+        let help = "Times that a worker began to leave a policy alone which only fails, by policy in force";
+        let mut family = encoder.encode_descriptor("policy_breaker_opened", help, None, MetricType::Counter)?;
+        for (policy, [_, opened, _]) in &self.conditions {
+            ConstCounter::new(*opened).encode(family.encode_family(&[("policy", policy.as_str())])?)?;
+        }
+        let help = "Workers that leave a policy alone, and use the fallbacks of its rules, by policy in force";
+        let mut family = encoder.encode_descriptor("policy_breaker_open", help, None, MetricType::Gauge)?;
+        for (policy, [.., open]) in &self.conditions {
+            let open = i64::try_from(*open).unwrap_or(i64::MAX);
+            ConstGauge::new(open).encode(family.encode_family(&[("policy", policy.as_str())])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -214,6 +246,7 @@ impl Collector for Snapshot {
         for (market, days) in &self.market_horizon_days {
             ConstGauge::new(*days).encode(family.encode_family(&[("market", market.as_str())])?)?;
         }
+        self.encode_conditions(&mut encoder)?;
         let help = "Time of calls into policies";
         let mut histogram =
             encoder.encode_descriptor("policy_call", help, Some(&Unit::Seconds), MetricType::Histogram)?;

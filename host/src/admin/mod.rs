@@ -143,6 +143,14 @@ impl Status {
             _ => "ready\n".to_owned(),
         };
         self.rollout.remarks().iter().for_each(|remark| text += &format!("{remark}\n"));
+        // Still ready: everything else is served, and a rule with a fallback is too.
+        let set = Arc::clone(&self.current.borrow());
+        for policy in set.failing() {
+            text += &format!(
+                "policy {} of generation {} fails and is left alone; the fallbacks of its rules apply\n",
+                policy.name, set.generation
+            );
+        }
         text
     }
 
@@ -156,6 +164,9 @@ impl Status {
                 "summary": policy.description.summary,
                 "bytes": policy.facts.bytes,
                 "cases_passed": policy.passed.0,
+                "traps": policy.condition.traps(),
+                "breaker_open_workers": policy.condition.open(),
+                "breaker_opened": policy.condition.opened(),
             })
         });
         let refusal = self.last_refusal();

@@ -56,8 +56,7 @@ impl Alone {
     pub fn decide(&mut self, write: Write<'_>, market: Option<Handed<'_>>) -> anyhow::Result<(Decision, Cost)> {
         if self.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let Policy { name, loaded, settings, .. } = &self.policy;
-            // A call into the market hours that failed took them along.
-            if self.policy.asks_markets() && self.market.borrow().is_none() {
+            if self.policy.asks_markets() && self.market.borrow().as_ref().is_none_or(Instance::has_trapped) {
                 *self.market.borrow_mut() = Some(standard_markets(&self.engine)?);
             }
             let market = Some(Rc::clone(&self.market));

@@ -113,7 +113,6 @@ pub struct Horizon {
 }
 
 /// The instance of a policy, made when it is first asked.
-#[derive(Default)]
 struct Warm {
     instance: Option<Instance>,
     health: Health,
@@ -132,6 +131,8 @@ struct Outcome {
 /// Why there is no decision.
 struct Failure {
     error: anyhow::Error,
+    /// The market-hours policy is at fault, and has been counted.
+    of_market: bool,
     /// What the call took. None: it did not come to one.
     cost: Option<Cost>,
 }
@@ -157,6 +158,8 @@ struct Remembered {
     since: i64,
 }
 
+/// What is logged once a breaker opens.
+const LEFT_ALONE: &str = "policy does nothing but fail, and is left alone for waits that grow to 5 s; fallbacks apply";
 /// Markets that one worker remembers. Names come from keys, so they are bounded.
 const MARKETS_MAX: usize = 4096;
 /// Ends of calendars that wait to be taken: more would be of names that came from keys.
@@ -167,13 +170,25 @@ const LEARNED_MAX: usize = 64;
 impl Decider {
     /// A worker's policies of a generation. Instances are made when they are first asked.
     pub fn new(set: Arc<PolicySet>) -> Self {
-        let warm = |policy: &Arc<Policy>| Warm { asks_markets: policy.asks_markets(), ..Warm::default() };
+        Self::of(set, |policy| Health::new(&policy.condition))
+    }
+
+    /// The same for somebody who tries a generation out: policies are asked however often they fail, and what they do
+    /// is not counted.
+    pub fn of_trial(set: Arc<PolicySet>) -> Self {
+        Self::of(set, |_| Health::of_trial())
+    }
+
+    fn of(set: Arc<PolicySet>, health: fn(&Policy) -> Health) -> Self {
+        let market_health = set.market_policy().map_or_else(Health::default, |policy| health(policy));
+        let warm =
+            |policy: &Arc<Policy>| Warm { instance: None, health: health(policy), asks_markets: policy.asks_markets() };
         Self {
             warm: set.policies.iter().map(warm).collect(),
             sessions: vec![None; set.rules.markets_len()],
             set: Rc::new(set),
             market: Rc::new(RefCell::new(None)),
-            market_health: Health::default(),
+            market_health,
             places: FxHashMap::default(),
             memo: FxHashMap::default(),
             learned: Vec::new(),
@@ -214,8 +229,8 @@ impl Decider {
             note.asked(policy, market.name, &outcome);
         }
         match outcome.decision {
-            Err(Failure { error, .. }) => {
-                self.failed(index, policy, question, &error);
+            Err(failure) => {
+                self.failed(index, policy, question, &failure);
                 Answer::Failed { unknown_symbol }
             }
             Ok((decision, cost)) => {
@@ -292,7 +307,8 @@ impl Decider {
             Some(Err(error)) => {
                 let name = market.name.unwrap_or_default();
                 let error = error.context(format!("no session of market {name:?}"));
-                return Outcome { market: None, market_cost: None, decision: Err(Failure { error, cost: None }) };
+                let failure = Failure { error, of_market: true, cost: None };
+                return Outcome { market: None, market_cost: None, decision: Err(failure) };
             }
         };
         let rule = set.rules.rules().get(question.rule.index());
@@ -320,34 +336,44 @@ impl Decider {
         request: &Request<'_>,
         lines: &mut Vec<Line>,
     ) -> Result<(Decision, Cost), Failure> {
-        let instance = self.ready(policy, index, request.now).map_err(|error| Failure { error, cost: None })?;
+        let instance = self.ready(policy, index, request.now)?;
         let decided = instance.decide(request);
         lines.extend(instance.log_lines());
         match decided {
             Ok(decided) => {
-                if let Some(warm) = self.warm.get_mut(index) {
-                    warm.health.failures = 0;
+                if self.warm.get_mut(index).is_some_and(|warm| warm.health.succeeded()) {
+                    tracing::info!(policy = %policy.name, generation = self.set.generation, "policy decides again");
                 }
                 Ok(decided)
             }
-            Err(error) => Err(Failure { error, cost: Some(instance.last_cost()) }),
+            Err(error) => {
+                let (of_market, cost) = (instance.market_failed(), Some(instance.last_cost()));
+                if of_market {
+                    self.market_failed(request.now, &error);
+                }
+                Err(Failure { error, of_market, cost })
+            }
         }
     }
 
     /// The instance that is asked next.
-    fn ready(&mut self, policy: &Policy, index: usize, now: i64) -> anyhow::Result<&mut Instance> {
-        // The instance that knows the other markets is there first.
-        if self.warm.get(index).is_some_and(|warm| warm.asks_markets) {
-            self.with_market(now, |_| Ok(()))?;
+    fn ready(&mut self, policy: &Policy, index: usize, now: i64) -> Result<&mut Instance, Failure> {
+        // The instance that knows the other markets is there first. Where it is not, only what asks it fails.
+        if self.set.market.is_some() && self.warm.get(index).is_some_and(|warm| warm.asks_markets) {
+            drop(self.ready_market(now));
         }
-        let market = Rc::clone(&self.market);
+        self.ready_own(policy, index, now).map_err(|error| Failure { error, of_market: false, cost: None })
+    }
+
+    fn ready_own(&mut self, policy: &Policy, index: usize, now: i64) -> anyhow::Result<&mut Instance> {
+        let market = self.set.market.map(|_| Rc::clone(&self.market));
         let warm = self.warm.get_mut(index).context("no such policy")?;
         warm.health.check(now)?;
         // After a trap the store refuses every call.
         if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let before = warm.instance.take();
             let (mut instance, _) =
-                Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, Some(market))?;
+                Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, market)?;
             if let Some(before) = before {
                 instance.continue_log(before);
             }
@@ -356,17 +382,21 @@ impl Decider {
         warm.instance.as_mut().context("no instance")
     }
 
-    fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, error: &anyhow::Error) {
+    fn failed(&mut self, index: usize, policy: &Policy, question: &Question<'_>, failure: &Failure) {
         let Some(warm) = self.warm.get_mut(index) else { return };
         // An instance that answered is asked on: what it cannot decide is no reason to leave its other keys undecided.
-        let lost = warm.instance.as_ref().is_none_or(Instance::has_trapped);
-        if warm.health.failed(question.now, lost) {
+        let lost = !failure.of_market && warm.instance.as_ref().is_none_or(Instance::has_trapped);
+        let told = warm.health.failed(question.now, lost);
+        if told.opened {
+            tracing::warn!(policy = %policy.name, generation = self.set.generation, "{LEFT_ALONE}");
+        }
+        if told.failure {
             let rule = self.set.rules.rules().get(question.rule.index());
             tracing::warn!(
                 policy = %policy.name,
                 generation = self.set.generation,
                 prefix = rule.map_or("", |rule| &rule.prefix),
-                error = %one_line(error),
+                error = %one_line(&failure.error),
                 "policy failed; the rule's fallback applies",
             );
         }

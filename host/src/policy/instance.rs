@@ -1,22 +1,22 @@
 //! One running policy: a store with its limits, the typed calls, and what the guest may call back. Not shared between
 //! threads; after a trap it is dropped.
 
+mod state;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use rustc_hash::FxHashMap;
+pub(super) use state::State;
 use wasmtime::Store;
 
 use super::bindings::ttl::bellwether::policy::types;
-use super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
 use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
-use super::bounds::Bounds;
 use super::engine::{Engine, Loaded, chain};
-use super::log::{Line, PolicyLog, clean};
-use super::wasi::Inert;
+use super::log::{Line, clean};
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
 use crate::namespace::{Rule, SymbolRule};
@@ -51,19 +51,6 @@ pub(super) struct Instance {
     last_cost: Cost,
 }
 
-/// What a policy's store holds for the host.
-pub(super) struct State {
-    limits: Bounds,
-    log: PolicyLog,
-    wasi: Inert,
-    /// Who answers questions about other markets.
-    market: Option<SharedInstance>,
-    host_calls_left: u32,
-    now: i64,
-    /// The first end of the sessions that were handed out during the call.
-    handed_until: Option<i64>,
-}
-
 /// What is answered about a market.
 type MarketAnswer<T> = Result<T, MarketError>;
 
@@ -91,15 +78,7 @@ impl Instance {
         market: Option<SharedInstance>,
     ) -> anyhow::Result<(Self, Description)> {
         let limits = &engine.limits;
-        let state = State {
-            limits: Bounds::new(limits.memory_bytes_max),
-            log: PolicyLog::new(name),
-            wasi: Inert::new(),
-            market,
-            host_calls_left: limits.host_calls_max,
-            now: 0,
-            handed_until: None,
-        };
+        let state = State::new(name, limits, market);
         let mut store = Store::new(loaded.pre.engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_max_component_handles(64);
@@ -149,6 +128,11 @@ impl Instance {
     /// Whether it can be asked no more. An answer that is an error or nonsense leaves it as it was.
     pub(super) fn has_trapped(&self) -> bool {
         self.trapped
+    }
+
+    /// Whether its last call ended because the market-hours policy failed that it asked.
+    pub(super) fn market_failed(&self) -> bool {
+        self.store.data().market_failed.get()
     }
 
     /// Goes on with the log of the instance before it: a policy that traps has no fresh quota of lines.
@@ -342,12 +326,7 @@ impl Instance {
         let limits = self.engine.limits;
         let ticks = self.engine.ticks_max();
         self.calls += 1;
-        let state = self.store.data_mut();
-        state.host_calls_left = limits.host_calls_max;
-        state.now = now;
-        state.handed_until = None;
-        state.log.begin(now);
-        state.wasi.begin();
+        self.store.data_mut().begin(limits.host_calls_max, now);
         self.store.set_hostcall_fuel(limits.hostcall_bytes_max);
         self.store.set_epoch_deadline(ticks);
         if let Err(error) = self.store.set_fuel(limits.fuel_max) {
@@ -369,132 +348,5 @@ fn listed<G, T>(
     match answer {
         Err(error) => Ok(Err(convert::market_error(error))),
         Ok(list) => list.into_iter().map(convert).collect::<anyhow::Result<_>>().map(Ok),
-    }
-}
-
-// === impl State ===
-
-impl State {
-    pub(super) fn wasi(&mut self) -> &mut Inert {
-        &mut self.wasi
-    }
-
-    /// Takes what the guest writes to one of its outputs.
-    pub(super) fn write(&mut self, output: u32, bytes: impl Iterator<Item = u8>) {
-        self.wasi.write(&mut self.log, output, bytes);
-    }
-
-    /// Ends a call: what was written without an end of line goes to the log.
-    fn end(&mut self) {
-        self.wasi.end(&mut self.log);
-    }
-
-    /// What failed, and what the guest wrote about it.
-    fn failed(&self, what: &str) -> String {
-        match self.log.recent().last() {
-            None => what.to_owned(),
-            Some(_) => {
-                let lines: Vec<_> = self.log.recent().map(|line| line.message.as_str()).collect();
-                clean(&format!("{what}, and wrote: {}", lines.join("; ")), MESSAGE_BYTES_MAX)
-            }
-        }
-    }
-
-    /// Counts a call of the guest into the host; too many end the guest's own call.
-    fn host_call(&mut self) -> wasmtime::Result<()> {
-        self.host_calls_left = self
-            .host_calls_left
-            .checked_sub(1)
-            .ok_or_else(|| wasmtime::Error::msg("made more calls into the host than a decision may"))?;
-        Ok(())
-    }
-
-    /// Asks the set's market-hours policy. None: there is none, or it is the one that asks.
-    fn ask<T>(&self, call: impl FnOnce(&mut Instance) -> anyhow::Result<T>) -> wasmtime::Result<Option<T>> {
-        let Some(market) = &self.market else { return Ok(None) };
-        let Ok(mut market) = market.try_borrow_mut() else { return Ok(None) };
-        let Some(instance) = market.as_mut() else { return Ok(None) };
-        match call(instance) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) => {
-                // Whoever asks next gets a fresh one.
-                *market = None;
-                Err(wasmtime::Error::msg(format!("the market-hours policy failed: {error:#}")))
-            }
-        }
-    }
-}
-
-impl types::Host for State {}
-
-impl guest_log::Host for State {
-    fn write(&mut self, level: guest_log::Level, message: String) -> wasmtime::Result<()> {
-        self.host_call()?;
-        let level = match level {
-            guest_log::Level::Debug => tracing::Level::DEBUG,
-            guest_log::Level::Info => tracing::Level::INFO,
-            guest_log::Level::Warn => tracing::Level::WARN,
-            guest_log::Level::Error => tracing::Level::ERROR,
-        };
-        self.log.write(level, &message);
-        Ok(())
-    }
-}
-
-impl guest_market::Host for State {
-    fn find(&mut self, name: String) -> wasmtime::Result<Option<u32>> {
-        self.host_call()?;
-        Ok(self.ask(|instance| Ok(instance.find(&name)?.0))?.flatten())
-    }
-
-    fn session_at(
-        &mut self,
-        market: u32,
-        at: i64,
-        known_at: Option<i64>,
-    ) -> wasmtime::Result<Result<types::MarketSession, types::MarketError>> {
-        self.host_call()?;
-        let answer = self.ask(|instance| Ok(instance.session_of(market, at, known_at)?.0))?;
-        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
-        if let Ok(session) = &answer
-            && session.until > self.now
-        {
-            self.handed_until = Some(self.handed_until.map_or(session.until, |until| until.min(session.until)));
-        }
-        Ok(answer.map(|session| convert::session_back(&session)).map_err(convert::market_error_back))
-    }
-
-    fn transitions(
-        &mut self,
-        market: u32,
-        start: i64,
-        count: u32,
-    ) -> wasmtime::Result<Result<Vec<guest_market::Transition>, types::MarketError>> {
-        self.host_call()?;
-        let answer = self.ask(|instance| instance.transitions_of(market, start, count))?;
-        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
-        Ok(answer
-            .map(|list| list.into_iter().map(convert::transition_back).collect())
-            .map_err(convert::market_error_back))
-    }
-
-    fn special_days(
-        &mut self,
-        market: u32,
-        start: i64,
-        count: u32,
-    ) -> wasmtime::Result<Result<Vec<guest_market::SpecialDay>, types::MarketError>> {
-        self.host_call()?;
-        let answer = self.ask(|instance| instance.special_days_of(market, start, count))?;
-        let answer = answer.unwrap_or(Err(MarketError::UnknownMarket));
-        Ok(answer
-            .map(|list| list.into_iter().map(convert::special_day_back).collect())
-            .map_err(convert::market_error_back))
-    }
-
-    fn markets(&mut self) -> wasmtime::Result<Vec<guest_market::Market>> {
-        self.host_call()?;
-        let answer = self.ask(Instance::markets)?;
-        Ok(answer.unwrap_or_default().into_iter().map(convert::market_back).collect())
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct PolicyLog {
 
 const LINES_PER_SECOND_MAX: u32 = 100;
 const LINE_BYTES_MAX: usize = 1024;
+/// With its time and its fields a line of the log then has less than 2 KB.
+const ERROR_BYTES_MAX: usize = 1536;
 const RECENT_MAX: usize = 32;
 
 // === impl PolicyLog ===
@@ -72,9 +74,11 @@ impl PolicyLog {
     }
 }
 
-/// An error and its causes in one line, as logs are read: wasmtime's and TOML's own messages have several.
+/// An error and its causes in one line, as logs are read: wasmtime's and TOML's own messages have several. What is too
+/// long is cut, since messages name what a policy gave.
 pub fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+    clean(&line, ERROR_BYTES_MAX)
 }
 
 /// A guest's text, cut at `bytes_max` and without control characters: it goes to terminals.

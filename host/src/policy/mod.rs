@@ -26,6 +26,7 @@ pub use alone::{Alone, Handed};
 pub use compiled::Compiled;
 pub use decider::{Answer, Asked, Cost, Decider, Horizon, Noted, Question};
 pub use engine::{Engine, Facts, Needs, Role};
+pub use health::Condition;
 pub use log::{Line, one_line};
 pub use measure::{Measured, measure};
 pub use selftest::{Outcome, Passed, Report, Trial, Write};

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use super::compiled::Compiled;
 use super::engine::{Engine, Facts, Loaded};
+use super::health::Condition;
 use super::instance::Instance;
 use super::log::one_line;
 use super::selftest::{self, Passed, Trial};
@@ -53,6 +54,8 @@ pub struct Policy {
     pub passed: Passed,
     /// Size of its settings and component, and how long loading took.
     pub load_time: Duration,
+    /// How it has been doing.
+    pub condition: Arc<Condition>,
     pub(super) loaded: Loaded,
     /// Its cases, as they were shipped: others have to be run.
     cases: Option<String>,
@@ -231,6 +234,11 @@ impl PolicySet {
             && self.policies.iter().zip(&other.policies).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
+    /// The policies that some worker leaves alone, since they only fail: the fallbacks of their rules apply.
+    pub fn failing(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.iter().filter(|policy| policy.condition.open() > 0)
+    }
+
     /// The policy that knows the markets.
     pub fn market_policy(&self) -> Option<&Arc<Policy>> {
         self.policies.get(self.market?)
@@ -340,6 +348,7 @@ impl<'a> Begun<'a> {
             origin: mount.origin.clone(),
             passed,
             load_time: time + begun.elapsed(),
+            condition: Arc::default(),
             loaded: trial.loaded,
             cases: mount.cases.clone(),
         })

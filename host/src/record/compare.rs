@@ -60,7 +60,7 @@ fn ends(expiry: Expiry, now: i64) -> Expiry {
 impl Candidate {
     /// A policy set, with nothing remembered.
     pub fn new(set: Arc<PolicySet>) -> Self {
-        Self { decider: Decider::new(set) }
+        Self { decider: Decider::of_trial(set) }
     }
 
     /// The policy set.

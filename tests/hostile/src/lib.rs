@@ -70,6 +70,11 @@ impl TtlPolicy for Hostile {
             // With the one that finds the market's number, all the calls there are.
             "markets" => self.asked(63),
             "markets-more" => self.asked(65),
+            // The market that the key names, of a market-hours policy that is hostile itself.
+            "ask" => {
+                let market = request.key.split(':').nth(2).unwrap_or_default();
+                after(self.ttl_ms + u64::from(market_hours::session_at(market, request.now, None).is_err()))
+            }
             "counts" => after(CALLS.fetch_add(1, Ordering::Relaxed) + 1),
             "zero" => after(0),
             "ten-years" => after(TOO_LONG_MS),

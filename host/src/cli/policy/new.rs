@@ -47,8 +47,8 @@ pub(super) const VERB: Verb = Verb {
 
 /// What differs from role to role.
 struct Template {
-    /// In each language, in the order of [`LANGUAGES`]. None: not there yet.
-    code: [Option<&'static str>; 3],
+    /// In each language, in the order of [`LANGUAGES`].
+    code: [&'static str; 3],
     cases: &'static str,
 }
 
@@ -60,8 +60,9 @@ struct Language {
     /// The files around it.
     files: &'static [(&'static str, &'static str)],
     ignored: &'static str,
-    /// What is typed once before the first build.
+    /// What is typed once before the first build: in the project, and in the folder that it was made from.
     install: &'static str,
+    install_from_outside: &'static [&'static str],
     /// How the native unit tests are run.
     unit: &'static str,
 }
@@ -71,9 +72,9 @@ const ROLES: [(Role, Template); 3] = [
         Role::Ttl,
         Template {
             code: [
-                Some(include_str!("../../../templates/ttl/lib.rs")),
-                Some(include_str!("../../../templates/ttl/policy.py")),
-                Some(include_str!("../../../templates/ttl/policy.js")),
+                include_str!("../../../templates/ttl/lib.rs"),
+                include_str!("../../../templates/ttl/policy.py"),
+                include_str!("../../../templates/ttl/policy.js"),
             ],
             cases: include_str!("../../../templates/ttl/cases.toml"),
         },
@@ -81,14 +82,22 @@ const ROLES: [(Role, Template); 3] = [
     (
         Role::Namespaces,
         Template {
-            code: [Some(include_str!("../../../templates/namespaces/lib.rs")), None, None],
+            code: [
+                include_str!("../../../templates/namespaces/lib.rs"),
+                include_str!("../../../templates/namespaces/policy.py"),
+                include_str!("../../../templates/namespaces/policy.js"),
+            ],
             cases: include_str!("../../../templates/namespaces/cases.toml"),
         },
     ),
     (
         Role::MarketHours,
         Template {
-            code: [Some(include_str!("../../../templates/market-hours/lib.rs")), None, None],
+            code: [
+                include_str!("../../../templates/market-hours/lib.rs"),
+                include_str!("../../../templates/market-hours/policy.py"),
+                include_str!("../../../templates/market-hours/policy.js"),
+            ],
             cases: include_str!("../../../templates/market-hours/cases.toml"),
         },
     ),
@@ -101,6 +110,7 @@ const LANGUAGES: [Language; 3] = [
         files: &[("Cargo.toml", include_str!("../../../templates/manifest.toml"))],
         ignored: "/target\n/*.wasm\n",
         install: "rustup target add wasm32-unknown-unknown\n",
+        install_from_outside: &[],
         unit: "cargo test                              # the native unit tests\n",
     },
     Language {
@@ -112,6 +122,10 @@ const LANGUAGES: [Language; 3] = [
         ],
         ignored: "/.venv\n/*.wasm\n__pycache__\n",
         install: "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt\n",
+        install_from_outside: &[
+            "python3 -m venv {{folder}}/.venv",
+            "{{folder}}/.venv/bin/pip install -r {{folder}}/requirements.txt",
+        ],
         unit: "",
     },
     Language {
@@ -120,6 +134,7 @@ const LANGUAGES: [Language; 3] = [
         files: &[("package.json", include_str!("../../../templates/package.json"))],
         ignored: "/node_modules\n/*.wasm\n",
         install: "npm install                             # needs Node.js 20 or later\n",
+        install_from_outside: &["npm install --prefix {{folder}}"],
         unit: "",
     },
 ];
@@ -160,9 +175,6 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let (role, template) = found.context("there is no such role")?;
     let mut languages = LANGUAGES.iter().zip(template.code);
     let (language, code) = languages.find(|(of, _)| of.name == text("lang")).context("there is no such language")?;
-    let code = code.with_context(|| {
-        format!("{} policies in {} have no template yet; ttl policies have", role.interface(), language.name)
-    })?;
     let sdk = (language.name == "rust").then(|| sdk(call.matches.get_one::<String>("sdk"), folder)).transpose()?;
     let fill = |text: &str| {
         // A ttl policy is found by the name in a rule; of the others there is one of that name to be replaced.
@@ -189,16 +201,11 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     }
     let shown = folder.display();
     writeln!(out, "{shown} is a {} policy: {shown}/{}, {shown}/{name}.cases.toml", role.interface(), language.source)?;
-    match language.name {
-        "python" => {
-            writeln!(out, "Now type:  python3 -m venv {shown}/.venv")?;
-            writeln!(out, "and then:  {shown}/.venv/bin/pip install -r {shown}/requirements.txt")?;
-        }
-        "js" => writeln!(out, "Now type:  npm install --prefix {shown}")?,
-        _ => {}
+    let typed = ["bellwether policy build {{folder}}", "bellwether policy test {{folder}}"];
+    for (index, command) in language.install_from_outside.iter().chain(&typed).enumerate() {
+        let said = if index == 0 { "Now type:" } else { "and then:" };
+        writeln!(out, "{said}  {}", command.replace("{{folder}}", &shown.to_string()))?;
     }
-    writeln!(out, "Now type:  bellwether policy build {shown}")?;
-    writeln!(out, "and then:  bellwether policy test {shown}")?;
     Ok(ExitCode::SUCCESS)
 }
 

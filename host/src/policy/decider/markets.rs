@@ -5,7 +5,7 @@ use anyhow::Context;
 use super::super::instance::Instance;
 use super::super::log::one_line;
 use super::super::{Market, MarketError, MarketSession, SpecialDay, Transition};
-use super::{Cost, Decider, Horizon, LEARNED_MAX};
+use super::{Cost, Decider, Horizon, LEARNED_MAX, LEFT_ALONE};
 
 // === impl Decider ===
 
@@ -94,27 +94,54 @@ impl Decider {
         now: i64,
         call: impl FnOnce(&mut Instance) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let index = self.set.market.context("the policy set has no market-hours policy")?;
-        let policy = self.set.policies.get(index).context("no such policy")?;
-        self.market_health.check(now)?;
+        self.ready_market(now)?;
         let mut shared = self.market.borrow_mut();
-        if shared.as_ref().is_none_or(Instance::is_spent) {
-            *shared = None;
-            let (instance, _) = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
-            *shared = Some(instance);
-        }
         let answer = call(shared.as_mut().context("no instance")?);
+        drop(shared);
         match &answer {
-            Ok(_) => self.market_health.failures = 0,
-            Err(error) => {
-                *shared = None;
-                if self.market_health.failed(now, true) {
-                    let generation = self.set.generation;
-                    tracing::warn!(policy = %policy.name, generation, error = %one_line(error), "policy failed");
+            Ok(_) => {
+                if self.market_health.succeeded() {
+                    tracing::info!(generation = self.set.generation, "the market-hours policy answers again");
                 }
             }
+            Err(error) => self.market_failed(now, error),
         }
         answer
+    }
+
+    /// Sees to it that there is an instance that can be asked, and that it may be.
+    pub(super) fn ready_market(&mut self, now: i64) -> anyhow::Result<()> {
+        let policy = self.set.market_policy().context("the policy set has no market-hours policy")?;
+        self.market_health.check(now)?;
+        let mut shared = self.market.borrow_mut();
+        if shared.as_ref().is_some_and(|instance| !instance.is_spent() && !instance.has_trapped()) {
+            return Ok(());
+        }
+        let before = shared.take();
+        let made = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None);
+        let made = made.map(|(mut instance, _)| {
+            if let Some(before) = before {
+                instance.continue_log(before);
+            }
+            *shared = Some(instance);
+        });
+        drop(shared);
+        made.inspect_err(|error| self.market_failed(now, error))
+    }
+
+    /// Counts a failure of the market-hours policy, whoever asked it.
+    pub(super) fn market_failed(&mut self, now: i64, error: &anyhow::Error) {
+        // An answer that is nonsense costs its own decision, and not the instance.
+        let lost = self.market.borrow().as_ref().is_none_or(Instance::has_trapped);
+        let told = self.market_health.failed(now, lost);
+        let policy = self.set.market_policy().map_or("", |policy| policy.name.as_str());
+        let generation = self.set.generation;
+        if told.opened {
+            tracing::warn!(policy, generation, "{LEFT_ALONE}");
+        }
+        if told.failure {
+            tracing::warn!(policy, generation, error = %one_line(error), "policy failed");
+        }
     }
 }
 

@@ -1,0 +1,114 @@
+//! Hostile components of every role in the running server: whatever they do while they are loaded, as market hours, and
+//! with WASI, the server's other keys are decided as always, no command fails, and the process lives.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::scope;
+
+use crate::breaker::{DECIDED_MS, FALLBACK_MS, WAYS, check, serve};
+use crate::harness::policies::{hostile_roles, outside, put};
+use crate::harness::process::poll_for;
+use crate::harness::{Client, Redis, Sidecar, folder};
+
+/// How it starts and what rules it gives, and what is said of it. None: it is put in force.
+const STARTS: [(&str, Option<&str>); 15] = [
+    ("rules = \"loop\"", Some("failed to give its rules: ")),
+    ("rules = \"trap\"", Some("unreachable")),
+    ("rules = \"grow\"", Some("unreachable")),
+    ("rules = \"error\"", Some("e e e")),
+    ("rules = \"many\"", Some("gave 10001 rules; at most 10000 are allowed")),
+    ("rules = \"giant\"", Some("failed to give its rules")),
+    ("rules = \"long\"", Some("must end in ':' and have at most 512 bytes")),
+    ("rules = \"longest\"", Some("rule \"r0\": the prefix \"ppp")),
+    ("rules = \"same\"", Some("two rules are called \"same\"")),
+    ("rules = \"nameless\"", Some("a rule's name must have 1 to 64 bytes")),
+    ("symbols = \"loop\"", Some("failed to give its symbols: ")),
+    ("symbols = \"many\"", Some("symbols; at most 10000 are allowed")),
+    ("symbols = \"same\"", Some("stands twice in the symbol table")),
+    ("nonsense = 1", Some("unknown setting \"nonsense\"")),
+    ("start = \"slow\"", None),
+];
+
+/// Keys of other rules with the lifetimes they have, written again and again while something happens: how often.
+fn beside(sidecar: &Sidecar, others: &[(&str, i64)], happens: impl FnOnce(&mut Client) + Send) -> usize {
+    let (stop, decided) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let other = |prefix: &str, expect_ms| {
+        let mut client = sidecar.client();
+        while !stop.load(Ordering::Relaxed) {
+            let number = decided.fetch_add(1, Ordering::Relaxed);
+            check(&mut client, &format!("{prefix}{number}"), expect_ms);
+        }
+    };
+    scope(|scope| {
+        let others: Vec<_> =
+            others.iter().map(|(prefix, expect_ms)| scope.spawn(|| other(prefix, *expect_ms))).collect();
+        let ended = scope.spawn(|| happens(&mut sidecar.client())).join();
+        stop.store(true, Ordering::Relaxed);
+        let others: Vec<_> = others.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        assert!(ended.is_ok() && others.iter().all(Result::is_ok), "{:#?}", sidecar.process.lines());
+    });
+    // It still serves everyone.
+    check(&mut sidecar.client(), "fyntrix:context:after", 7_200_000);
+    decided.into_inner()
+}
+
+#[test]
+fn while_they_are_loaded() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
+    let sidecar = Sidecar::serve(&redis, &flags);
+    let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |_| {
+        STARTS.iter().for_each(|(settings, why)| load(&sidecar, policies.path(), settings, *why));
+    });
+    assert!(decided > STARTS.len(), "others were held up: {decided} decisions");
+}
+
+/// Puts the component in the folder, and waits for what becomes of it.
+fn load(sidecar: &Sidecar, policies: &Path, settings: &str, why: Option<&str>) {
+    let told = || (sidecar.metric("bellwether_generation"), sidecar.metric("bellwether_generations_refused_total"));
+    let (generation, refused) = told();
+    put(policies, "market-hours.toml", format!("[settings]\n{settings}").as_bytes());
+    put(policies, "market-hours.wasm", hostile_roles());
+    poll_for(settings, || {
+        let reason = sidecar.policies()["last_refused"]["reason"].as_str().unwrap_or_default().to_owned();
+        match (why, told()) {
+            (None, (now, _)) if now > generation => Ok(()),
+            (Some(why), (_, now)) if now > refused && reason.contains(why) && reason.len() < 2_048 => Ok(()),
+            _ => Err(reason),
+        }
+    });
+}
+
+#[test]
+fn as_market_hours() {
+    const CALLS: usize = 120;
+    let redis = Redis::start();
+    let (sidecar, _policies) = serve(&redis, Some(hostile_roles()));
+    let others = [("of-well:", DECIDED_MS), ("hostile:well:", DECIDED_MS), ("fyntrix:context:", 7_200_000)];
+    let decided = beside(&sidecar, &others, |client| {
+        let ways = WAYS.iter().filter(|(_, fails)| *fails).map(|(way, _)| way).cycle();
+        for (number, way) in ways.take(CALLS).enumerate() {
+            check(client, &format!("of-{way}:well:{number}"), FALLBACK_MS);
+        }
+    });
+    assert!(decided > CALLS / 2, "others were held up: {decided} decisions beside {CALLS} hostile ones");
+}
+
+#[test]
+fn with_wasi() {
+    const CALLS: usize = 60;
+    let rules = format!(
+        "[settings.rules.outside]\nprefix = \"outside:\"\nttl_policy = \"outside\"\nfallback_ttl_ms = {FALLBACK_MS}"
+    );
+    let redis = Redis::start();
+    let policies = folder(&[("outside.wasm", outside()), ("namespaces.toml", rules.as_bytes())]);
+    let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
+    let sidecar = Sidecar::serve(&redis, &flags);
+    let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |client| {
+        for (number, way) in ["panic", "exit", "flood"].iter().cycle().take(CALLS).enumerate() {
+            check(client, &format!("outside:{number}:{way}"), FALLBACK_MS);
+        }
+    });
+    assert!(decided > CALLS / 2, "others were held up: {decided} decisions beside {CALLS} hostile ones");
+}
