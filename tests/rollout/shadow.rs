@@ -138,7 +138,7 @@ fn the_gate() {
     // One changed rule is not let through.
     let (code, said) = gated(&sidecar, &path("ttl.toml"), "0.1%", write);
     assert!(code == 1 && said.contains("; rejected: the gate") && said.contains("at most 0.1 % may"), "{code}: {said}");
-    assert!(said.contains("\n  fyntrix:general:quote:"), "{said}");
+    assert!(said.contains("\n  fyntrix:general:quote:TCS.NS"), "{said}");
     wait_for_states(&sidecar, &[(1, "active"), (2, "rejected")]);
     let (_, history) = rollout(&sidecar, &["history"]);
     assert!(history.contains("(shadow): the gate did not let it through: "), "{history}");
