@@ -69,6 +69,11 @@ bench-market *flags:
     target/calendars/python/bin/pip install --quiet -r policies/calendar/data/requirements.txt
     target/calendars/python/bin/python tests/markets/bench.py {{ flags }}
 
+# What a policy costs in Rust, JavaScript and Python, as the table of docs/authors-guide.md. Needs what tests/run installs.
+bench-languages:
+    cargo build --profile dist --locked
+    python3 tests/bench/languages.py
+
 # The calendar data anew from its pinned sources; what changed since the last commit (or a data file that is named), and
 # target/calendars/report.md on where others disagree.
 calendars *old:

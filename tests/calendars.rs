@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bellwether::clock::Clock;
 use bellwether::config::{Config, Texts};
 use bellwether::policy::standard::STANDARD;
-use bellwether::policy::{Decider, Market, MarketError, MarketSession, Mount, Origin, Phase, PolicySet};
+use bellwether::policy::{Decider, Market, MarketError, MarketSession, Mount, Phase, PolicySet};
 use bellwether::reload::{Folder, Reloader};
 
 /// The settings with which the component answers with the reference alone.
@@ -188,13 +188,7 @@ fn digest(intervals: &[[i64; 2]]) -> String {
 /// The standard market-hours component, alone in its set.
 fn component(settings: &str) -> Arc<PolicySet> {
     let standard = STANDARD.iter().find(|standard| standard.name == "market-hours").unwrap();
-    let mount = Mount {
-        name: standard.name.to_owned(),
-        component: standard.component.into(),
-        settings: settings.to_owned(),
-        cases: None,
-        origin: Origin::Embedded,
-    };
+    let mount = Mount { settings: settings.to_owned(), ..Mount::standard(standard) };
     let config = Config::from_texts(&Texts::defaults()).unwrap();
     let reloader = Reloader::new(&config, Folder::new(None, "warn"), Clock::new(|| 0, 0)).unwrap();
     Arc::new(PolicySet::load(reloader.engine(), 1, &[mount], None).unwrap())

@@ -4,6 +4,7 @@ mod cases;
 mod check;
 mod compiled;
 mod languages;
+mod limits;
 mod one;
 mod outside;
 mod project;

@@ -280,6 +280,8 @@ settings! {
     policy_host_calls_max: u32 = "64";
     /// Bytes that a policy may hand to the host in one call.
     policy_hostcall_bytes_max: usize = "262144";
+    /// Lines that one policy instance may log in a second; the rest is counted.
+    policy_log_lines_per_second_max: u32 = "100";
     /// Bytes of a component.
     policy_component_bytes_max: usize = "67108864";
     /// Decisions after which a policy instance is replaced by a fresh one. 1: every decision is made by a fresh one.

@@ -5,7 +5,7 @@ mod compare;
 mod trace;
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -124,13 +124,17 @@ struct Slots {
 struct Slot {
     sample: Sample,
     queue: SyncSender<Arc<Record>>,
+    /// Bytes of the records that wait.
+    waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
 }
 
 /// Listeners at one time: each costs every decision a little.
 pub const LISTENERS_MAX: usize = 8;
-/// Records that one listener's queue may hold. A record has a key of at most 4 KB and some hundred bytes more.
+/// Records that one listener's queue may hold.
 pub const CAPACITY_MAX: usize = 65_536;
+/// Bytes that they may have together: keys and reasons are as long as clients and policies make them.
+pub const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often a listener that waits looks. It is not woken: that would cost the worker a call of the system.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -163,14 +167,16 @@ impl std::fmt::Display for Sample {
 // === impl Records ===
 
 impl Records {
-    /// Begins to listen: to a sample of all decisions from now on, with room for so many that have not been taken. What
-    /// comes when there is no room is dropped and counted. Ends when the listener is dropped.
+    /// Begins to listen: to a sample of all decisions from now on, with room for so many that have not been taken, and
+    /// for [`WAITING_BYTES_MAX`]. What comes when there is no room is dropped and counted. Ends when the listener is
+    /// dropped.
     ///
     /// # Errors
     /// There are as many listeners as there may be.
     pub fn listen(self: &Arc<Self>, sample: Sample, capacity: usize) -> anyhow::Result<Listener> {
         let (sender, queue) = sync_channel(capacity.clamp(1, CAPACITY_MAX));
-        let slot = Arc::new(Slot { sample, queue: sender, dropped: AtomicU64::new(0) });
+        let slot =
+            Arc::new(Slot { sample, queue: sender, waiting_bytes: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
         let mut slots = self.slots();
         ensure!(slots.all.len() < LISTENERS_MAX, "{LISTENERS_MAX} listen to decisions already; end one of them");
         slots.all.push(Arc::clone(&slot));
@@ -217,7 +223,9 @@ impl Listener {
     /// The next record, if there is one.
     pub fn try_recv(&self) -> Option<Arc<Record>> {
         // The listener holds a way into its own queue, so that this is empty at worst and has no end.
-        self.queue.try_recv().ok()
+        let record = self.queue.try_recv().ok()?;
+        self.slot.waiting_bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
+        Some(record)
     }
 
     /// The next record, for which the thread waits so long. Not for a thread that runs tasks.
@@ -249,6 +257,33 @@ impl Drop for Listener {
     }
 }
 
+// === impl Slot ===
+
+impl Slot {
+    /// Takes a record if there is room for it. One that nobody will take, since its listener ends, is no loss.
+    fn takes(&self, record: &Arc<Record>, bytes: usize) -> bool {
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let taken = waiting.saturating_add(bytes) <= WAITING_BYTES_MAX
+            && !matches!(self.queue.try_send(Arc::clone(record)), Err(TrySendError::Full(_)));
+        if !taken {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let told = self.decision.as_ref().map_or_else(String::len, |decided| decided.reason.len());
+        let texts = [&self.policy, &self.digest, &self.rule, &self.namespace, &self.key];
+        let texts = texts.iter().map(|text| text.len()).sum::<usize>();
+        size_of::<Self>() + texts + told + self.market.as_ref().map_or(0, |market| market.name.len())
+    }
+}
+
 // === impl Tap ===
 
 impl Tap {
@@ -261,10 +296,10 @@ impl Tap {
     /// Hands a decision to those who wanted it; its `id` is given here.
     pub fn push(&mut self, mut record: Record) {
         record.id = self.records.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = record.bytes();
         let record = Arc::new(record);
         for (place, slot) in self.slots.iter().enumerate() {
-            let full = || matches!(slot.queue.try_send(Arc::clone(&record)), Err(TrySendError::Full(_)));
-            if self.wanted >> place & 1 == 1 && full() {
+            if self.wanted >> place & 1 == 1 && !slot.takes(&record, bytes) {
                 slot.dropped.fetch_add(1, Ordering::Relaxed);
                 self.records.dropped.fetch_add(1, Ordering::Relaxed);
             }

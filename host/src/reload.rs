@@ -23,7 +23,7 @@ use crate::record::Records;
 use crate::rollout::content::digest;
 use crate::rollout::{Came, Content, FolderIs, Gate, Keep, Kept, KeptGeneration, Order, Rollout};
 
-pub use crate::rollout::content::{SETTINGS_BYTES_MAX, Use, named, settings_of};
+pub use crate::rollout::content::{SETTINGS_BYTES_MAX, Use, named, said_in};
 pub use folder::{Fingerprint, Folder};
 
 /// Loads policies and watches their folder.

@@ -77,7 +77,9 @@ def size(count: int) -> str:
 
 def time(micros: float) -> str:
     """Microseconds for people."""
-    return f"{micros / 1000:.1f} ms" if micros >= 1000 else f"{micros:.2g} µs"
+    if micros >= 1000:
+        return f"{micros / 1000:.1f} ms"
+    return f"{micros:.0f} µs" if micros >= 10 else f"{micros:.2g} µs"
 
 
 if __name__ == "__main__":

@@ -133,20 +133,22 @@ fn check_roles(lang: &str) {
     let variables = variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let there = tempfile::tempdir_in(top().join("target/languages")).unwrap();
+    std::fs::create_dir(there.path().join("policies.d")).unwrap();
     for role in ["namespaces", "market-hours"] {
         let made = format!("{role} is a {role} policy: ");
         check(there.path(), &["new", role, "--lang", lang, "--role", role], 0, &[&made]);
-        let output = run_with(&variables, &["policy", "build", role], there.path());
+        let out = format!("policies.d/{role}.wasm");
+        let output = run_with(&variables, &["policy", "build", role, "--out", &out], there.path());
         assert!(output.status.success(), "{lang} {role}: {}", String::from_utf8_lossy(&output.stderr));
-        check(there.path(), &["test", role], 0, &[" passed, 0 failed; "]);
+        check(there.path(), &["test", &out], 0, &[" passed, 0 failed; "]);
     }
     // Hundreds of changes are asked for in one call.
-    let policies = there.path().join("market-hours");
-    let policies = policies.to_str().unwrap();
-    let at = "2026-11-23T10:00:00Z";
-    let output = run_with(&variables, &["market", "DESK", "--at", at, "--policy-folder", policies], there.path());
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("next open          Tue 2026-11-24 09:00"), "{lang}: {told}");
+    let args = ["market", "DESK", "--at", "2026-11-23T10:00:00Z", "--policy-folder", "policies.d"];
+    let output = run_with(&variables, &args, there.path());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let told = text(&output.stdout);
+    let expect = "next open          Tue 2026-11-24 09:00";
+    assert!(told.contains(expect), "{lang}: {told}{}", text(&output.stderr));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::instance::{Instance, Request, SharedInstance};
 use super::selftest::Write;
 use super::standard::STANDARD;
-use super::{Decision, Inputs, MarketError, MarketSession, Mount, Origin, Policy, Role};
+use super::{Decision, Inputs, MarketError, MarketSession, Mount, Policy, Role};
 use crate::command::Data;
 
 /// A ttl policy with its settings.
@@ -60,7 +60,7 @@ impl Alone {
                 *self.market.borrow_mut() = Some(standard_markets(&self.engine)?);
             }
             let market = Some(Rc::clone(&self.market));
-            self.instance = Some(Instance::new(&self.engine, name, loaded, settings, market)?.0);
+            self.instance = Some(Instance::new(name, loaded, settings, market)?.0);
         }
         let write = write.read_by(self.policy.description.reads);
         self.instance.as_mut().context("no instance")?.decide(&write.request(market))
@@ -71,15 +71,8 @@ impl Alone {
 fn standard_markets(engine: &Engine) -> anyhow::Result<Instance> {
     let standard = STANDARD.iter().find(|of| of.name == Role::MarketHours.interface());
     let standard = standard.context("there are no standard market hours")?;
-    let mount = Mount {
-        name: standard.name.to_owned(),
-        component: standard.component.into(),
-        settings: "{}".to_owned(),
-        cases: None,
-        origin: Origin::Embedded,
-    };
-    let policy = Policy::load(engine, &mount)?;
-    Ok(Instance::new(engine, &policy.name, &policy.loaded, &policy.settings, None)?.0)
+    let policy = Policy::load(engine, &Mount::standard(standard))?;
+    Ok(Instance::new(&policy.name, &policy.loaded, &policy.settings, None)?.0)
 }
 
 // === impl Write ===

@@ -195,6 +195,28 @@ impl Decider {
         }
     }
 
+    /// Takes over the instances of policies that are the same as in the generation before. To make and configure one
+    /// takes longer than a thousand decisions, and all clients of the worker wait for it.
+    pub fn take_over(&mut self, before: &mut Self) {
+        let same_market = match (self.set.market_policy(), before.set.market_policy()) {
+            (Some(policy), Some(before)) => Arc::ptr_eq(policy, before),
+            (None, None) => true,
+            _ => false,
+        };
+        // The others ask the one that knows the markets, and were made with it.
+        if !same_market {
+            return;
+        }
+        self.market = Rc::clone(&before.market);
+        std::mem::swap(&mut self.market_health, &mut before.market_health);
+        for (policy, warm) in self.set.policies.iter().zip(&mut self.warm) {
+            let known = before.set.policies.iter().position(|known| Arc::ptr_eq(known, policy));
+            if let Some(known) = known.and_then(|index| before.warm.get_mut(index)) {
+                std::mem::swap(warm, known);
+            }
+        }
+    }
+
     /// The generation.
     pub fn set(&self) -> &Rc<Arc<PolicySet>> {
         &self.set
@@ -372,8 +394,7 @@ impl Decider {
         // After a trap the store refuses every call.
         if warm.instance.as_ref().is_none_or(|instance| instance.is_spent() || instance.has_trapped()) {
             let before = warm.instance.take();
-            let (mut instance, _) =
-                Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, market)?;
+            let (mut instance, _) = Instance::new(&policy.name, &policy.loaded, &policy.settings, market)?;
             if let Some(before) = before {
                 instance.continue_log(before);
             }

@@ -12,31 +12,9 @@ use super::bindings::{market_hours, namespaces, ttl};
 use super::bounds;
 use super::compiled::{Compiled, CompiledFolder};
 use super::instance::State;
+use super::limits::{Limits, OwnLimits, TICK_MS};
 use super::wasi;
 use crate::config::Config;
-
-/// What a policy may take. All of it always applies.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Instructions of one decision.
-    pub fuel_max: u64,
-    /// Instructions of loading: `configure`, `describe`, `rules`, `symbols`.
-    pub load_fuel_max: u64,
-    /// Wall-clock time of one call; a backstop, fuel is the budget.
-    pub call_ms_max: u64,
-    /// Linear memory of one instance.
-    pub memory_bytes_max: usize,
-    /// Calls into the host of one decision.
-    pub host_calls_max: u32,
-    /// Bytes a policy may hand to the host in one call.
-    pub hostcall_bytes_max: usize,
-    /// Size of a component.
-    pub component_bytes_max: usize,
-    /// Decisions before an instance is replaced by a fresh one.
-    pub instance_calls_max: u32,
-    /// Decisions that one worker remembers.
-    pub memo_entries_max: usize,
-}
 
 /// The compilers and the linkers. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +40,10 @@ struct Shape {
 pub(super) struct Loaded {
     pub(super) facts: Facts,
     pub(super) pre: InstancePre<State>,
+    /// What its instances may take.
+    pub(super) limits: Limits,
+    /// Its instances come from the pool.
+    is_pooled: bool,
 }
 
 /// What can be said of a component without running it.
@@ -107,9 +89,8 @@ pub enum Role {
     MarketHours,
 }
 
-/// The time between two ticks of the backstop clock. Coarse: a thread that waits for a core must not be taken for one
-/// that hangs.
-const TICK: Duration = Duration::from_millis(100);
+/// The time between two ticks of the backstop clock.
+const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Above this a component does not fit the pool, or holds an interpreter and does not fit either: it is not compiled
 /// for the pool first, which takes seconds.
 const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -125,25 +106,6 @@ const PAGE_BYTES: u64 = 65_536;
 const INSTANCES_MAX: u32 = 4096;
 /// What stays resident of an instance's memory between uses.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-
-// === impl Limits ===
-
-impl Limits {
-    /// The limits of a configuration.
-    fn of(config: &Config) -> Self {
-        Self {
-            fuel_max: config.policy_fuel_max,
-            load_fuel_max: config.policy_load_fuel_max,
-            call_ms_max: config.policy_call_ms_max,
-            memory_bytes_max: config.policy_memory_bytes_max,
-            host_calls_max: config.policy_host_calls_max,
-            hostcall_bytes_max: config.policy_hostcall_bytes_max,
-            component_bytes_max: config.policy_component_bytes_max,
-            instance_calls_max: config.policy_instance_calls_max,
-            memo_entries_max: config.policy_memo_entries_max,
-        }
-    }
-}
 
 // === impl Engine ===
 
@@ -190,7 +152,8 @@ impl Engine {
     ///
     /// # Errors
     /// It is too large, not a component, imports what this host does not offer, or exports no role.
-    pub(super) fn load(&self, bytes: &[u8]) -> anyhow::Result<Loaded> {
+    pub(super) fn load(&self, bytes: &[u8], own: &OwnLimits) -> anyhow::Result<Loaded> {
+        let limits = self.limits.with(own);
         if bytes.len() > self.limits.component_bytes_max {
             bail!("{} bytes; at most {} are allowed", bytes.len(), self.limits.component_bytes_max);
         }
@@ -204,7 +167,9 @@ impl Engine {
             );
         }
         let begun = std::time::Instant::now();
-        let pooled = if bytes.len() > POOLED_BYTES_MAX { None } else { self.compile(&self.pooled, bytes).ok() };
+        let may_pool = bytes.len() <= POOLED_BYTES_MAX && self.fits_pool(&limits);
+        let pooled = if may_pool { self.compile(&self.pooled, bytes).ok() } else { None };
+        let is_pooled = pooled.is_some();
         let (shape, (component, code_found)) = match pooled {
             Some(compiled) => (&self.pooled, compiled),
             None => (&self.roomy, self.compile(&self.roomy, bytes)?),
@@ -222,7 +187,7 @@ impl Engine {
         if !unknown.is_empty() {
             bail!("imports {}, which this host does not offer; {ELSEWHERE}", unknown.join(", "));
         }
-        let needs = self.needs(&component)?;
+        let needs = needs(&component, &limits)?;
         let pre = shape.link(&component, imports.iter().any(|name| wasi::is_inert(name)));
         let pre = pre.map_err(chain).context(MISFIT)?;
         let facts = Facts {
@@ -236,7 +201,22 @@ impl Engine {
             compile_time,
             code_found,
         };
-        Ok(Loaded { facts, pre })
+        Ok(Loaded { facts, pre, limits, is_pooled })
+    }
+
+    /// A component that was loaded before, within the limits of another policy. None: it has to be loaded anew.
+    pub(super) fn load_again(&self, loaded: &Loaded, own: &OwnLimits) -> anyhow::Result<Option<Loaded>> {
+        let limits = self.limits.with(own);
+        if loaded.is_pooled && !self.fits_pool(&limits) {
+            return Ok(None);
+        }
+        needs(loaded.pre.component(), &limits)?;
+        Ok(Some(Loaded { limits, ..loaded.clone() }))
+    }
+
+    /// What the pool keeps for an instance is as large as the settings say.
+    fn fits_pool(&self, limits: &Limits) -> bool {
+        limits.memory_bytes_max <= self.limits.memory_bytes_max
     }
 
     /// Compiles a component, or finds what was compiled before; which of the two.
@@ -245,42 +225,6 @@ impl Engine {
         let component = Component::new(&shape.engine, bytes).map_err(chain)?;
         let found = self.folder.as_ref().zip(entry).is_some_and(|(folder, entry)| folder.seal(&entry));
         Ok((component, found))
-    }
-
-    /// What instances of a component begin with. One that begins with more than it may have would fail at its first
-    /// call; here it can be told what the limit is.
-    fn needs(&self, component: &Component) -> anyhow::Result<Needs> {
-        let Some(required) = component.resources_required() else { return Ok(Needs::default()) };
-        // The limit holds for each memory and each table by itself, as the store enforces it.
-        let memory_bytes = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
-        let table_elements = required.max_initial_table_size.unwrap_or(0);
-        let memory_bytes_max = self.limits.memory_bytes_max;
-        if usize::try_from(memory_bytes).map_or(true, |bytes| bytes > memory_bytes_max) {
-            bail!(
-                "needs {memory_bytes} bytes of memory from the start; at most {memory_bytes_max} are allowed \
-                 (policy_memory_bytes_max)"
-            );
-        }
-        if usize::try_from(table_elements).map_or(true, |elements| elements > bounds::TABLE_ELEMENTS_MAX) {
-            bail!("needs a table of {table_elements} elements; at most {} are allowed", bounds::TABLE_ELEMENTS_MAX);
-        }
-        if required.num_memories > bounds::MEMORIES_MAX || required.num_tables > bounds::TABLES_MAX {
-            bail!(
-                "needs {} memories and {} tables; at most {} and {} are allowed",
-                required.num_memories,
-                required.num_tables,
-                bounds::MEMORIES_MAX,
-                bounds::TABLES_MAX
-            );
-        }
-        Ok(Needs { memory_bytes, table_elements })
-    }
-
-    /// Ticks of the backstop clock after which a call is ended.
-    pub(super) fn ticks_max(&self) -> u64 {
-        let tick = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
-        // One more: the first tick can come at once.
-        self.limits.call_ms_max.div_ceil(tick) + 1
     }
 }
 
@@ -398,4 +342,33 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What instances of a component begin with. One that begins with more than it may have would fail at its first
+/// call; here it can be told what the limit is.
+fn needs(component: &Component, limits: &Limits) -> anyhow::Result<Needs> {
+    let Some(required) = component.resources_required() else { return Ok(Needs::default()) };
+    // The limit holds for each memory and each table by itself, as the store enforces it.
+    let memory_bytes = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+    let table_elements = required.max_initial_table_size.unwrap_or(0);
+    let memory_bytes_max = limits.memory_bytes_max;
+    if usize::try_from(memory_bytes).map_or(true, |bytes| bytes > memory_bytes_max) {
+        bail!(
+            "needs {memory_bytes} bytes of memory from the start; at most {memory_bytes_max} are allowed \
+             (policy_memory_bytes_max, or memory_bytes_max under [limits] in the policy's file)"
+        );
+    }
+    if usize::try_from(table_elements).map_or(true, |elements| elements > bounds::TABLE_ELEMENTS_MAX) {
+        bail!("needs a table of {table_elements} elements; at most {} are allowed", bounds::TABLE_ELEMENTS_MAX);
+    }
+    if required.num_memories > bounds::MEMORIES_MAX || required.num_tables > bounds::TABLES_MAX {
+        bail!(
+            "needs {} memories and {} tables; at most {} and {} are allowed",
+            required.num_memories,
+            required.num_tables,
+            bounds::MEMORIES_MAX,
+            bounds::TABLES_MAX
+        );
+    }
+    Ok(Needs { memory_bytes, table_elements })
 }

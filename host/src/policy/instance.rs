@@ -15,7 +15,8 @@ use wasmtime::Store;
 use super::bindings::ttl::bellwether::policy::types;
 use super::bindings::ttl::exports::bellwether::policy::ttl as guest_ttl;
 use super::bindings::{lifecycle, market_hours, namespaces, ttl};
-use super::engine::{Engine, Loaded, chain};
+use super::engine::{Loaded, chain};
+use super::limits::Limits;
 use super::log::{Line, clean};
 use super::{Cost, Decision, Description, Market, MarketError, MarketSession, Role, SpecialDay, Transition, convert};
 use crate::command::Data;
@@ -42,7 +43,7 @@ pub(super) struct Instance {
     ttl: Option<Rc<ttl::TtlPolicy>>,
     market: Option<Rc<market_hours::MarketHoursPolicy>>,
     namespaces: Option<namespaces::NamespacesPolicy>,
-    engine: Engine,
+    limits: Limits,
     /// The numbers of markets that were asked for by name.
     numbers: FxHashMap<Box<str>, u32>,
     calls: u32,
@@ -71,20 +72,19 @@ const LOAD_TIMES: u64 = 10;
 impl Instance {
     /// Instantiates and configures a policy.
     pub(super) fn new(
-        engine: &Engine,
         name: &str,
         loaded: &Loaded,
         settings: &str,
         market: Option<SharedInstance>,
     ) -> anyhow::Result<(Self, Description)> {
-        let limits = &engine.limits;
-        let state = State::new(name, limits, market);
+        let limits = loaded.limits;
+        let state = State::new(name, &limits, market);
         let mut store = Store::new(loaded.pre.engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_max_component_handles(64);
         store.set_hostcall_fuel(LOAD_HOSTCALL_BYTES_MAX);
         store.set_fuel(limits.load_fuel_max).map_err(chain)?;
-        store.set_epoch_deadline(engine.ticks_max().saturating_mul(LOAD_TIMES));
+        store.set_epoch_deadline(limits.ticks_max().saturating_mul(LOAD_TIMES));
         let instance = loaded.pre.instantiate(&mut store).map_err(chain).context("could not be instantiated")?;
         let any = lifecycle::AnyPolicy::new(&mut store, &instance).map_err(chain)?;
         let any = any.bellwether_policy_lifecycle();
@@ -111,7 +111,7 @@ impl Instance {
             ttl,
             market,
             namespaces,
-            engine: engine.clone(),
+            limits,
             numbers: FxHashMap::default(),
             calls: 0,
             trapped: false,
@@ -122,7 +122,7 @@ impl Instance {
 
     /// Whether it has served long enough.
     pub(super) fn is_spent(&self) -> bool {
-        self.calls >= self.engine.limits.instance_calls_max
+        self.calls >= self.limits.instance_calls_max
     }
 
     /// Whether it can be asked no more. An answer that is an error or nonsense leaves it as it was.
@@ -268,8 +268,8 @@ impl Instance {
 
     /// The rules and the symbol table. Asked at load only, with the budget of loading.
     pub(super) fn rules(&mut self) -> anyhow::Result<(Vec<Rule>, Vec<SymbolRule>)> {
-        self.store.set_fuel(self.engine.limits.load_fuel_max).map_err(chain)?;
-        self.store.set_epoch_deadline(self.engine.ticks_max().saturating_mul(LOAD_TIMES));
+        self.store.set_fuel(self.limits.load_fuel_max).map_err(chain)?;
+        self.store.set_epoch_deadline(self.limits.ticks_max().saturating_mul(LOAD_TIMES));
         self.store.set_hostcall_fuel(LOAD_HOSTCALL_BYTES_MAX);
         let guest = self.namespaces.as_ref().context("it exports no namespaces")?;
         let guest = guest.bellwether_policy_namespaces();
@@ -294,12 +294,12 @@ impl Instance {
 
     /// Instructions of the last load step: of configuring, or of giving the rules.
     pub(super) fn load_fuel_taken(&self) -> u64 {
-        self.engine.limits.load_fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+        self.limits.load_fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
     }
 
     /// Instructions of the last decision, one that failed too.
     pub(super) fn fuel_taken(&self) -> u64 {
-        self.engine.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
+        self.limits.fuel_max.saturating_sub(self.store.get_fuel().unwrap_or_default())
     }
 
     /// What the last decision took, one that failed too.
@@ -323,8 +323,8 @@ impl Instance {
         now: i64,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> (anyhow::Result<T>, u64) {
-        let limits = self.engine.limits;
-        let ticks = self.engine.ticks_max();
+        let limits = self.limits;
+        let ticks = self.limits.ticks_max();
         self.calls += 1;
         self.store.data_mut().begin(limits.host_calls_max, now);
         self.store.set_hostcall_fuel(limits.hostcall_bytes_max);

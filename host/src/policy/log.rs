@@ -15,6 +15,7 @@ pub struct Line {
 #[derive(Debug)]
 pub(super) struct PolicyLog {
     policy: String,
+    lines_per_second_max: u32,
     /// Lines that may still be written in this second.
     quota: u32,
     second: i64,
@@ -23,7 +24,6 @@ pub(super) struct PolicyLog {
     recent: VecDeque<Line>,
 }
 
-const LINES_PER_SECOND_MAX: u32 = 100;
 const LINE_BYTES_MAX: usize = 1024;
 /// With its time and its fields a line of the log then has less than 2 KB.
 const ERROR_BYTES_MAX: usize = 1536;
@@ -32,9 +32,10 @@ const RECENT_MAX: usize = 32;
 // === impl PolicyLog ===
 
 impl PolicyLog {
-    pub(super) fn new(policy: &str) -> Self {
+    pub(super) fn new(policy: &str, lines_per_second_max: u32) -> Self {
         let policy = policy.to_owned();
-        Self { policy, quota: LINES_PER_SECOND_MAX, second: 0, left_out: 0, recent: VecDeque::new() }
+        let (quota, recent) = (lines_per_second_max, VecDeque::new());
+        Self { policy, lines_per_second_max, quota, second: 0, left_out: 0, recent }
     }
 
     /// Begins a call at `now`: a new second has a new quota.
@@ -45,7 +46,7 @@ impl PolicyLog {
             if self.left_out > 0 {
                 tracing::warn!(policy = %self.policy, lines = self.left_out, "policy wrote too many log lines");
             }
-            (self.second, self.quota, self.left_out) = (second, LINES_PER_SECOND_MAX, 0);
+            (self.second, self.quota, self.left_out) = (second, self.lines_per_second_max, 0);
         }
     }
 

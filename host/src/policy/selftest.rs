@@ -11,7 +11,7 @@ use super::cases::{self, Case, CaseMarket, Pairs, instant};
 use super::engine::{Engine, Facts, Loaded};
 use super::instance::{Instance, Request};
 use super::log::{Line, one_line};
-use super::{Asked, Description, MarketError, MarketSession, Role};
+use super::{Asked, Description, MarketError, MarketSession, Mount, Role};
 use crate::command::Data;
 use crate::namespace::RuleTable;
 
@@ -21,7 +21,6 @@ pub struct Passed(pub usize);
 
 /// A component by itself, compiled and linked, to be asked by its author.
 pub struct Trial {
-    pub(super) engine: Engine,
     pub(super) name: Arc<str>,
     pub(super) loaded: Loaded,
 }
@@ -129,8 +128,9 @@ impl Trial {
     ///
     /// # Errors
     /// It does not load; the message says why.
-    pub fn load(engine: &Engine, name: &str, component: &[u8]) -> anyhow::Result<Self> {
-        Ok(Self { engine: engine.clone(), name: name.into(), loaded: engine.load(component)? })
+    pub fn load(engine: &Engine, mount: &Mount) -> anyhow::Result<Self> {
+        let loaded = engine.load(&mount.component, &mount.limits)?;
+        Ok(Self { name: mount.name.as_str().into(), loaded })
     }
 
     /// What the component says of itself with these settings.
@@ -138,7 +138,7 @@ impl Trial {
     /// # Errors
     /// It refuses them.
     pub fn describe(&self, settings: &str) -> anyhow::Result<Description> {
-        Ok(Instance::new(&self.engine, &self.name, &self.loaded, settings, None)?.1)
+        Ok(Instance::new(&self.name, &self.loaded, settings, None)?.1)
     }
 
     /// What can be said of the component.
@@ -210,7 +210,7 @@ impl Trial {
     }
 
     pub(super) fn instance(&self, settings: &str) -> anyhow::Result<Instance> {
-        Ok(Instance::new(&self.engine, &self.name, &self.loaded, settings, None)?.0)
+        Ok(Instance::new(&self.name, &self.loaded, settings, None)?.0)
     }
 
     fn answer(&self, case: &Case, instance: &mut Instance) -> anyhow::Result<Answer> {

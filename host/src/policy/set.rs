@@ -9,8 +9,10 @@ use super::compiled::Compiled;
 use super::engine::{Engine, Facts, Loaded};
 use super::health::Condition;
 use super::instance::Instance;
+use super::limits::OwnLimits;
 use super::log::one_line;
 use super::selftest::{self, Passed, Trial};
+use super::standard::Standard;
 use super::{Description, Market, Role};
 use crate::namespace::{RuleTable, SymbolRule};
 
@@ -25,6 +27,8 @@ pub struct Mount {
     pub settings: String,
     /// The cases shipped beside the component, as TOML.
     pub cases: Option<String>,
+    /// What it may take, where that is not as configured for all.
+    pub limits: OwnLimits,
     /// Where the component came from.
     pub origin: Origin,
 }
@@ -48,6 +52,8 @@ pub struct Policy {
     pub description: Description,
     /// Its settings, as JSON.
     pub settings: String,
+    /// What it may take, where that is not as configured for all.
+    pub limits: OwnLimits,
     /// Where its component came from.
     pub origin: Origin,
     /// How many of its own cases it passed.
@@ -151,11 +157,11 @@ impl PolicySet {
             begun.push(Begun::compiled(engine, mount, compiled)?);
         }
         done(Stage::Compile);
-        let configured = begun.into_iter().map(|begun| begun.configured(engine));
+        let configured = begun.into_iter().map(|begun| begun.configured());
         let configured: Vec<_> = configured.collect::<Result<_, _>>()?;
         done(Stage::Configure);
         for begun in configured {
-            policies.push(Arc::new(begun.tested(engine)?));
+            policies.push(Arc::new(begun.tested()?));
         }
         done(Stage::SelfTest);
         Self::of_loaded(engine, generation, policies)
@@ -189,7 +195,7 @@ impl PolicySet {
         let market = only(&policies, Role::MarketHours)?;
         let (mut rules, mut symbols) = (Vec::new(), Vec::<SymbolRule>::new());
         for policy in policies.iter().filter(|policy| policy.facts.roles.contains(&Role::Namespaces)) {
-            let (more_rules, more_symbols) = policy.rules(engine)?;
+            let (more_rules, more_symbols) = policy.rules()?;
             rules.extend(more_rules);
             symbols.extend(more_symbols);
         }
@@ -212,7 +218,7 @@ impl PolicySet {
     pub fn markets(&self) -> anyhow::Result<Vec<Market>> {
         let Some(policy) = self.market.and_then(|index| self.policies.get(index)) else { return Ok(Vec::new()) };
         let markets = || {
-            let (mut instance, _) = Instance::new(&self.engine, &policy.name, &policy.loaded, &policy.settings, None)?;
+            let (mut instance, _) = Instance::new(&policy.name, &policy.loaded, &policy.settings, None)?;
             instance.markets()
         };
         markets().with_context(|| format!("policy {:?}", policy.name))
@@ -262,7 +268,7 @@ impl Policy {
     /// # Errors
     /// It does not load; the error says how far it came, and why.
     pub fn load(engine: &Engine, mount: &Mount) -> Result<Self, Rejected> {
-        Begun::compiled(engine, mount, None)?.configured(engine)?.tested(engine)
+        Begun::compiled(engine, mount, None)?.configured()?.tested()
     }
 
     /// Whether it may ask the market-hours policy at any time.
@@ -274,18 +280,18 @@ impl Policy {
     ///
     /// # Errors
     /// It fails to give them, or they contradict each other.
-    pub fn rule_table(&self, engine: &Engine) -> Result<Option<RuleTable>, Rejected> {
+    pub fn rule_table(&self) -> Result<Option<RuleTable>, Rejected> {
         if !self.facts.roles.contains(&Role::Namespaces) {
             return Ok(None);
         }
-        let table = self.rules(engine).and_then(|(rules, symbols)| RuleTable::build(rules, symbols));
+        let table = self.rules().and_then(|(rules, symbols)| RuleTable::build(rules, symbols));
         table.map(Some).map_err(|reason| Rejected { policy: Some(self.name.clone()), stage: Stage::Assemble, reason })
     }
 
     /// The rules of a namespaces policy, as it is configured.
-    fn rules(&self, engine: &Engine) -> anyhow::Result<(Vec<crate::namespace::Rule>, Vec<SymbolRule>)> {
+    fn rules(&self) -> anyhow::Result<(Vec<crate::namespace::Rule>, Vec<SymbolRule>)> {
         let rules = || {
-            let (mut instance, _) = Instance::new(engine, &self.name, &self.loaded, &self.settings, None)?;
+            let (mut instance, _) = Instance::new(&self.name, &self.loaded, &self.settings, None)?;
             instance.rules()
         };
         rules().with_context(|| format!("policy {:?}", self.name))
@@ -303,6 +309,7 @@ impl Policy {
     fn is(&self, mount: &Mount, digest: &str) -> bool {
         self.name == mount.name
             && self.settings == mount.settings
+            && self.limits == mount.limits
             && self.origin == mount.origin
             && self.cases == mount.cases
             && self.facts.digest == digest
@@ -315,27 +322,28 @@ impl<'a> Begun<'a> {
     /// Compiled and linked; `compiled`: it has been before.
     fn compiled(engine: &Engine, mount: &'a Mount, compiled: Option<Loaded>) -> Result<Self, Rejected> {
         let begun = std::time::Instant::now();
-        let loaded = match compiled {
+        let again = compiled.map(|loaded| engine.load_again(&loaded, &mount.limits)).transpose();
+        let loaded = match again.map_err(mount.rejected(Stage::Compile))?.flatten() {
             Some(loaded) => loaded,
-            None => engine.load(&mount.component).map_err(mount.rejected(Stage::Compile))?,
+            None => engine.load(&mount.component, &mount.limits).map_err(mount.rejected(Stage::Compile))?,
         };
         Ok(Self { mount, loaded, description: None, time: begun.elapsed() })
     }
 
     /// It has taken its settings and said what it is.
-    fn configured(self, engine: &Engine) -> Result<Self, Rejected> {
+    fn configured(self) -> Result<Self, Rejected> {
         let begun = std::time::Instant::now();
-        let configured = Instance::new(engine, &self.mount.name, &self.loaded, &self.mount.settings, None);
+        let configured = Instance::new(&self.mount.name, &self.loaded, &self.mount.settings, None);
         let (_, description) = configured.map_err(self.mount.rejected(Stage::Configure))?;
         Ok(Self { description: Some(description), time: self.time + begun.elapsed(), ..self })
     }
 
     /// It has passed its own cases.
-    fn tested(self, engine: &Engine) -> Result<Policy, Rejected> {
+    fn tested(self) -> Result<Policy, Rejected> {
         let begun = std::time::Instant::now();
         let Self { mount, loaded, description, time } = self;
         let description = description.context("it was not configured").map_err(mount.rejected(Stage::Configure))?;
-        let trial = Trial { engine: engine.clone(), name: mount.name.as_str().into(), loaded };
+        let trial = Trial { name: mount.name.as_str().into(), loaded };
         let passed = match &mount.cases {
             None => Passed::default(),
             Some(cases) => selftest::run(&trial, cases).map_err(mount.rejected(Stage::SelfTest))?,
@@ -345,6 +353,7 @@ impl<'a> Begun<'a> {
             facts: trial.loaded.facts.clone(),
             description,
             settings: mount.settings.clone(),
+            limits: mount.limits.clone(),
             origin: mount.origin.clone(),
             passed,
             load_time: time + begun.elapsed(),
@@ -358,6 +367,18 @@ impl<'a> Begun<'a> {
 // === impl Mount ===
 
 impl Mount {
+    /// A policy of the standard set by itself, with the settings that it has by default.
+    pub fn standard(standard: &Standard) -> Self {
+        Self {
+            name: standard.name.to_owned(),
+            component: standard.component.into(),
+            settings: "{}".to_owned(),
+            cases: None,
+            limits: OwnLimits::default(),
+            origin: Origin::Embedded,
+        }
+    }
+
     fn rejected(&self, stage: Stage) -> impl Fn(anyhow::Error) -> Rejected + use<> {
         let name = self.name.clone();
         move |reason| Rejected { policy: Some(name.clone()), stage, reason }

@@ -2,6 +2,7 @@
 //! does it. The only place that asks a policy about a key.
 
 mod access;
+mod generation;
 pub mod lease;
 pub mod lifetime;
 mod multi;
@@ -22,12 +23,12 @@ use near::Queued;
 use set::{ClientExpiry, Set};
 
 use crate::command::{Command, Data, ExpireForm, KeyUse, Kind, Row};
-use crate::config::{Config, KeyChoice};
+use crate::config::KeyChoice;
 use crate::metrics::{Metrics, Outcome, RuleCounters};
 use crate::namespace::{Apply, ClientTtl, Rule, RuleId, ValueCheck};
 use crate::near::Touched;
-use crate::policy::{Answer, Decider, PolicySet, Question};
-use crate::record::{Records, Tap};
+use crate::policy::{Answer, Decider, Question};
+use crate::record::Tap;
 use crate::resp::write;
 use crate::upstream::{Expect, Lane, Outbox};
 
@@ -115,26 +116,6 @@ const LOG_EVERY_MS: i64 = 1_000;
 // === impl Policies ===
 
 impl Policies {
-    /// A worker's policies of a generation.
-    pub fn new(set: Arc<PolicySet>, metrics: Arc<Metrics>, worker: usize, config: &Config) -> Self {
-        let counters = metrics.of_rules(&set.rules);
-        // No rule covers any key of a plain proxy.
-        let unmatched = if set.is_bypass { KeyChoice::Forward } else { config.unmatched_keys };
-        Self {
-            near: config.near_bytes_max > 0 && set.rules.is_near(),
-            scripts: scripts::opted_in(config.script_rules.as_deref(), &set, worker),
-            decider: Decider::new(set),
-            counters,
-            metrics,
-            tap: Arc::<Records>::default().tap(0),
-            worker,
-            unmatched,
-            non_utf8: config.non_utf8_keys,
-            clock_offset_ms: config.clock_offset.ms,
-            not_json_logged_at: None,
-        }
-    }
-
     /// The decisions themselves, for people who ask.
     pub fn decider(&mut self) -> &mut Decider {
         &mut self.decider

@@ -63,6 +63,21 @@ fn listeners_come_and_go() {
 }
 
 #[test]
+fn what_waits_has_a_bound_in_bytes() {
+    let records = Arc::<Records>::default();
+    let mut tap = records.tap(0);
+    let all = records.listen(Sample::ALL, CAPACITY_MAX).unwrap();
+    let long = "k".repeat(1024 * 1024);
+    let mut push =
+        |times: usize| (0..times).for_each(|_| assert!(tap.wants().then(|| tap.push(record(&long))).is_some()));
+    // Each has its key and some bytes more.
+    push(20);
+    assert_eq!((all.dropped(), taken(&all)), (5, 15));
+    push(15);
+    assert_eq!((all.dropped(), taken(&all)), (5, 15));
+}
+
+#[test]
 fn a_listener_waits_no_longer_than_it_says() {
     let records = Arc::<Records>::default();
     let listener = records.listen(Sample::ALL, 8).unwrap();

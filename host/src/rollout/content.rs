@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::nearest;
 use crate::policy::standard::STANDARD;
-use crate::policy::{Mount, Origin, Rejected, Stage, settings};
+use crate::policy::{Mount, Origin, OwnLimits, Rejected, Stage, settings};
 
 /// Files by name.
 pub type Files = BTreeMap<String, Arc<[u8]>>;
@@ -37,6 +37,8 @@ struct MountFile {
     component: Option<String>,
     enabled: Option<bool>,
     settings: Option<toml::Table>,
+    #[serde(default)]
+    limits: OwnLimits,
 }
 
 /// What a file of the folder is for.
@@ -133,7 +135,7 @@ impl Content {
         let settings = serde_json::Value::Object(settings).to_string();
         ensure!(settings.len() <= SETTINGS_BYTES_MAX, "its settings have more than {SETTINGS_BYTES_MAX} bytes");
         let (name, component) = (name.to_owned(), Arc::clone(bytes));
-        Ok(Some(Mount { name, component, settings, cases: cases.map(ToOwned::to_owned), origin }))
+        Ok(Some(Mount { name, component, settings, cases: cases.map(ToOwned::to_owned), limits: file.limits, origin }))
     }
 
     fn unknown(&self, component: &str) -> String {
@@ -158,18 +160,22 @@ pub fn digest(mounts: &[Mount]) -> String {
         for part in [mount.name.as_bytes(), &mount.component, mount.settings.as_bytes(), cases.as_bytes()] {
             all.update(Sha256::digest(part));
         }
+        if mount.limits != OwnLimits::default() {
+            all.update(Sha256::digest(format!("{:?}", mount.limits)));
+        }
     }
     all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The settings of a `NAME.toml`, as the JSON object that a policy takes.
+/// The settings of a `NAME.toml`, as the JSON object that a policy takes, and the limits.
 ///
 /// # Errors
 /// The file cannot be read, or is not a policy's file.
-pub fn settings_of(path: &Path) -> anyhow::Result<String> {
+pub fn said_in(path: &Path) -> anyhow::Result<(String, OwnLimits)> {
     let content = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let settings = settings::object(mount_file(path, &content)?.settings.unwrap_or_default());
-    Ok(serde_json::Value::Object(settings).to_string())
+    let file = mount_file(path, &content)?;
+    let settings = settings::object(file.settings.unwrap_or_default());
+    Ok((serde_json::Value::Object(settings).to_string(), file.limits))
 }
 
 /// The policy or component that a file belongs to. None: it means nothing here.
@@ -183,7 +189,7 @@ pub fn named(file: &str) -> Option<(&str, Use)> {
 fn mount_file(path: &Path, text: &str) -> anyhow::Result<MountFile> {
     toml::from_str(text).map_err(|error| {
         let table: Option<toml::Table> = toml::from_str(text).ok();
-        let known = ["component", "enabled", "settings"];
+        let known = ["component", "enabled", "limits", "settings"];
         let stray = table.and_then(|table| table.keys().find(|key| !known.contains(&key.as_str())).cloned());
         let file = path.display();
         match stray {
@@ -191,7 +197,7 @@ fn mount_file(path: &Path, text: &str) -> anyhow::Result<MountFile> {
             Some(key) => {
                 let near = nearest(&key, known.into_iter()).unwrap_or("settings");
                 anyhow::anyhow!(
-                    "{file} has {key:?}; a policy's file has component, enabled and settings (did you mean {near}, or \
+                    "{file} has {key:?}; a policy's file has component, enabled, limits and settings (did you mean {near}, or \
                      does it belong under [settings]?)"
                 )
             }

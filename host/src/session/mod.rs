@@ -197,7 +197,8 @@ impl Shared {
             let set = Arc::clone(&current.borrow_and_update());
             let policies = Policies::new(set, Arc::clone(&self.metrics), self.worker, &self.config);
             let policies = policies.recorded(&self.records);
-            *self.policies.borrow_mut() = policies;
+            let mut before = self.policies.borrow_mut();
+            *before = policies.after(&mut before);
         }
     }
 }

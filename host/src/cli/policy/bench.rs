@@ -9,7 +9,7 @@ use clap::{Arg, builder::RangedU64ValueParser};
 use serde_json::{Value, json};
 
 use super::super::{Call, Verb};
-use super::{beside, engine, json_arg, policy_name, read_text};
+use super::{beside, engine, json_arg, mount, policy_name, read_text};
 use crate::policy::{Measured, Trial, cases, measure};
 
 pub(super) const VERB: Verb = Verb {
@@ -68,8 +68,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let engine = engine(&call)?;
     let paths = [Some(component), path("against")].into_iter().flatten();
     let load = |path: PathBuf| -> anyhow::Result<Benched> {
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let trial = Trial::load(&engine, &policy_name(&path), &bytes).with_context(|| path.display().to_string())?;
+        let trial = Trial::load(&engine, &mount(&path, None)?).with_context(|| path.display().to_string())?;
         Ok(Benched { path, trial })
     };
     let all = paths.map(load).collect::<anyhow::Result<Vec<_>>>()?;

@@ -86,7 +86,7 @@ impl Checked {
             Err(rejected) => (None, Err(rejected)),
             Ok(mount) => {
                 let loaded = Policy::load(engine, &mount).and_then(|policy| {
-                    policy.rule_table(engine)?;
+                    policy.rule_table()?;
                     Ok(policy)
                 });
                 // Types are read for people, and only of what the engine could read too or gave a reason for.

@@ -7,10 +7,10 @@ use anyhow::{Context, ensure};
 use clap::Arg;
 
 use super::super::{Call, Verb, explain, format};
-use super::{engine, mount, policy_name, settings_arg};
+use super::{engine, mount, settings_arg};
 use crate::command::Data;
 use crate::policy::standard::STANDARD;
-use crate::policy::{Role, Trial, Write};
+use crate::policy::{Mount, Role, Trial, Write};
 
 pub(super) const VERB: Verb = Verb {
     name: "explain",
@@ -57,7 +57,7 @@ fn run(call: Call<'_>, out: &mut dyn std::io::Write) -> anyhow::Result<ExitCode>
     let now = call.at()?;
     let engine = engine(&call)?;
     let mount = mount(&path, call.matches.get_one("settings"))?;
-    let trial = Trial::load(&engine, &policy_name(&path), &mount.component).with_context(|| shown(&path))?;
+    let trial = Trial::load(&engine, &mount).with_context(|| shown(&path))?;
     ensure!(
         trial.facts().roles.contains(&Role::Ttl),
         "{} exports no ttl, so it decides no lifetime; `bellwether policy test` asks it its cases",
@@ -88,7 +88,7 @@ fn run(call: Call<'_>, out: &mut dyn std::io::Write) -> anyhow::Result<ExitCode>
 fn standard_markets(engine: &crate::policy::Engine) -> anyhow::Result<Trial> {
     let standard = STANDARD.iter().find(|of| of.name == Role::MarketHours.interface());
     let standard = standard.context("there are no standard market hours")?;
-    Trial::load(engine, standard.name, standard.component)
+    Trial::load(engine, &Mount::standard(standard))
 }
 
 fn shown(path: &Path) -> String {

@@ -21,8 +21,8 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Call, Verb, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::policy::{Engine, Mount, Origin};
-use crate::reload::settings_of;
+use crate::policy::{Engine, Mount, Origin, OwnLimits};
+use crate::reload::said_in;
 
 pub(super) const VERB: Verb = Verb {
     name: "policy",
@@ -107,15 +107,16 @@ fn policy_name(component: &Path) -> String {
 /// left to whoever wants them.
 fn mount(component: &Path, settings: Option<&String>) -> anyhow::Result<Mount> {
     let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-    let settings = match settings.map(PathBuf::from).or_else(|| beside(component, ".toml")) {
-        None => "{}".to_owned(),
-        Some(path) => settings_of(&path)?,
+    let (settings, limits) = match settings.map(PathBuf::from).or_else(|| beside(component, ".toml")) {
+        None => ("{}".to_owned(), OwnLimits::default()),
+        Some(path) => said_in(&path)?,
     };
     Ok(Mount {
         name: policy_name(component),
         component: bytes.into(),
         settings,
         cases: None,
+        limits,
         origin: Origin::File(component.to_owned()),
     })
 }

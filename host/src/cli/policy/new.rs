@@ -108,7 +108,7 @@ const LANGUAGES: [Language; 3] = [
         name: "rust",
         source: "src/lib.rs",
         files: &[("Cargo.toml", include_str!("../../../templates/manifest.toml"))],
-        ignored: "/target\n/*.wasm\n",
+        ignored: "/target\n/*.wasm\n/src/bindings.rs\n",
         install: "rustup target add wasm32-unknown-unknown\n",
         install_from_outside: &[],
         unit: "cargo test                              # the native unit tests\n",

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Call, Verb};
 use super::trace::{is_trace, recorded_cases};
-use super::{beside, engine, json_arg, policy_name, read_text};
+use super::{beside, engine, json_arg, mount, policy_name, read_text};
 use crate::policy::cases::{self, Pairs};
 use crate::policy::{Engine, Outcome, Report, Trial};
 
@@ -124,7 +124,7 @@ fn is_stale(component: &Path) -> bool {
 impl Tested {
     fn of(engine: &Engine, path: &Path, files: &[PathBuf], filter: &str) -> anyhow::Result<Self> {
         let shown = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let mount = mount(path, None)?;
         let own = || beside(path, ".cases.toml").into_iter().collect();
         let files: Vec<PathBuf> = if files.is_empty() { own() } else { files.to_vec() };
         ensure!(
@@ -132,7 +132,7 @@ impl Tested {
             "{shown} has no cases; write {}.cases.toml beside it, or name a case file",
             policy_name(path)
         );
-        let trial = Trial::load(engine, &policy_name(path), &bytes).with_context(|| shown.to_string())?;
+        let trial = Trial::load(engine, &mount).with_context(|| shown.to_string())?;
         let mut cases = Vec::new();
         for file in &files {
             cases.extend(match is_trace(file) {

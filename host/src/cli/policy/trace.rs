@@ -12,7 +12,7 @@ use super::replay::policy_of;
 use crate::policy::cases::Case;
 use crate::policy::{Handed, Trial, Write};
 use crate::record::{Line, Record};
-use crate::reload::settings_of;
+use crate::reload::said_in;
 
 /// A trace that is being read, and what was seen of it.
 pub(super) struct Trace {
@@ -63,7 +63,8 @@ pub(super) fn handed(record: &Record) -> anyhow::Result<Option<Handed<'_>>> {
 /// The calls of a trace that a component must answer as was recorded. Left out are decisions that were remembered,
 /// which were no calls, and those that failed.
 pub(super) fn recorded_cases(trial: &Trial, component: &Path, trace: &Path) -> anyhow::Result<Vec<Case>> {
-    let settings = beside(component, ".toml").map_or(Ok("{}".to_owned()), |path| settings_of(&path))?;
+    let settings =
+        beside(component, ".toml").map_or(Ok("{}".to_owned()), |path| said_in(&path).map(|(settings, _)| settings))?;
     let reads = trial.describe(&settings).with_context(|| component.display().to_string())?.reads;
     let policy = policy_of(trace, Some(component.to_owned()), None)?;
     let mut cases = Vec::new();

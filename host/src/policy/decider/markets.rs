@@ -118,7 +118,7 @@ impl Decider {
             return Ok(());
         }
         let before = shared.take();
-        let made = Instance::new(&self.set.engine, &policy.name, &policy.loaded, &policy.settings, None);
+        let made = Instance::new(&policy.name, &policy.loaded, &policy.settings, None);
         let made = made.map(|(mut instance, _)| {
             if let Some(before) = before {
                 instance.continue_log(before);

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::super::bindings::ttl::bellwether::policy::types;
 use super::super::bindings::ttl::bellwether::policy::{log as guest_log, market_hours as guest_market};
 use super::super::bounds::Bounds;
-use super::super::engine::Limits;
+use super::super::limits::Limits;
 use super::super::log::{PolicyLog, clean};
 use super::super::wasi::Inert;
 use super::super::{MarketError, convert};
@@ -35,7 +35,7 @@ impl State {
     pub(super) fn new(name: &str, limits: &Limits, market: Option<SharedInstance>) -> Self {
         Self {
             limits: Bounds::new(limits.memory_bytes_max),
-            log: PolicyLog::new(name),
+            log: PolicyLog::new(name, limits.log_lines_per_second_max),
             wasi: Inert::new(),
             market,
             host_calls_left: limits.host_calls_max,

@@ -16,7 +16,7 @@ use std::time::Instant;
 use bellwether::clock::Clock;
 use bellwether::config::{Config, Texts};
 use bellwether::policy::standard::{STANDARD, Standard};
-use bellwether::policy::{Decider, Mount, Origin, PolicySet};
+use bellwether::policy::{Decider, Mount, PolicySet};
 use bellwether::reload::{Folder, Reloader};
 use bellwether_calendar::{CalendarData, Calendars};
 use chrono::{DateTime, Utc};
@@ -256,13 +256,7 @@ fn load(figures: &mut Figures) -> Result<Arc<PolicySet>, Failure> {
     figures.add("and every day of it laid out", "all markets", "ms", None, whole);
 
     let standard = standard()?;
-    let mount = Mount {
-        name: standard.name.to_owned(),
-        component: standard.component.into(),
-        settings: "{}".to_owned(),
-        cases: None,
-        origin: Origin::Embedded,
-    };
+    let mount = Mount::standard(standard);
     let reloader =
         Reloader::new(&Config::from_texts(&Texts::defaults())?, Folder::new(None, "warn"), Clock::new(|| 0, 0))?;
     let set = PolicySet::load(reloader.engine(), 1, &[mount], None)?;
