@@ -15,12 +15,17 @@ use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// A sidecar that looks at its folder often.
 fn serve(redis: &Redis, policies: &Path) -> Sidecar {
+    serve_looking(redis, policies, "20")
+}
+
+/// A sidecar that looks at its folder every so many milliseconds.
+fn serve_looking(redis: &Redis, policies: &Path, poll_ms: &str) -> Sidecar {
     let log = "info,bellwether::reload=debug";
     // Monday morning in Mumbai, whenever the test runs: quotes live for a minute.
     let at: jiff::Timestamp = "2026-11-23T10:00:00+05:30".parse().unwrap();
     let offset = format!("{}s", at.as_second() - jiff::Timestamp::now().as_second());
     let policies = policies.to_str().unwrap();
-    let flags = ["--policy-folder", policies, "--policy-poll-ms", "20", "--log", log, "--clock-offset", &offset];
+    let flags = ["--policy-folder", policies, "--policy-poll-ms", poll_ms, "--log", log, "--clock-offset", &offset];
     Sidecar::serve(redis, &flags)
 }
 
@@ -145,8 +150,11 @@ fn a_hundred_generations_under_load() {
             let line = format!("generation {build} → {} (ttl sha256:{:.8}", build + 1, digest(component));
             // What compiles gives way to the load, which takes all cores.
             poll_within(8 * PATIENCE, &line, || {
-                ended() || sidecar.process.lines().iter().any(|logged| logged.contains(&line))
+                let told = |logged: &String| logged.contains(&line) || logged.contains("ERROR");
+                ended() || sidecar.process.lines().iter().any(told)
             });
+            let wrong: Vec<_> = sidecar.process.lines().into_iter().filter(|line| line.contains("ERROR")).collect();
+            assert!(wrong.is_empty(), "{line}: {wrong:#?}");
         }
         drop(stopping);
         for (what, thread) in [("the benchmark", load), ("known replies", replies)] {
@@ -158,8 +166,6 @@ fn a_hundred_generations_under_load() {
     let compiled = sidecar.metric("bellwether_components_compiled_total");
     let found = sidecar.metric("bellwether_components_found_total");
     assert_eq!(compiled + found, (STANDARD + REPLACEMENTS / COMPONENT_EVERY) as f64);
-    let refused: Vec<_> = sidecar.process.lines().into_iter().filter(|line| line.contains("ERROR")).collect();
-    assert!(refused.is_empty(), "{refused:#?}");
     sidecar.process.signal("TERM");
     assert_eq!(sidecar.process.wait().code(), Some(0));
 }
@@ -238,6 +244,28 @@ fn a_config_map() {
     put("one", 200, 1, 22);
     poll_until("the repair", || ttl_of_a_quote(&mut client, "map:a") == ":200");
     assert_eq!(sidecar.policies()["last_refused"], serde_json::Value::Null);
+}
+
+/// Whoever writes a file in its place empties it first, which is no change of policies while the file is being written.
+#[test]
+fn a_file_that_is_written_in_its_place() {
+    let redis = Redis::start();
+    let settings = |seconds| format!("[settings.namespaces.\"fyntrix:general\"]\nopen_ttl_ms = {seconds}_000");
+    let policies = folder(&[("ttl.toml", settings(15).as_bytes())]);
+    let file = policies.path().join("ttl.toml");
+    let sidecar = serve_looking(&redis, policies.path(), "1000");
+    let mut client = sidecar.client();
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:a"), ":15");
+    std::fs::write(&file, settings(25)).unwrap();
+    wait_for_generation(&sidecar, 2);
+    assert_eq!(ttl_of_a_quote(&mut client, "fyntrix:general:b"), ":25");
+    // One that stays empty counts after a while.
+    let (emptied, sidecar) = (std::time::Instant::now(), serve_looking(&redis, policies.path(), "50"));
+    std::fs::write(&file, "").unwrap();
+    wait_for_generation(&sidecar, 2);
+    assert!(emptied.elapsed().as_millis() >= 8 * 50, "{:?}", emptied.elapsed());
+    assert_eq!(ttl_of_a_quote(&mut sidecar.client(), "fyntrix:general:c"), ":60");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod api;
 mod bypass;
+mod gate;
 mod restart;
 mod shadow;
 

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 
 pub use reference::{Digest, Reference, is_loopback};
 pub use values::{
-    Address, ClientCertificates, ClockOffset, FileMode, KeyChoice, LogFormat, LossChoice, PolicyFolder, Secret,
-    Sentinels, Upstream, Value,
+    Address, ClientCertificates, ClockOffset, FileMode, FolderGate, KeyChoice, LogFormat, LossChoice, PolicyFolder,
+    Secret, Sentinels, Upstream, Value,
 };
 use warm::WarmRules;
 
@@ -189,6 +189,9 @@ settings! {
     policy_registry_ms_max: u64 = "60000";
     /// Milliseconds between two looks at the policy folder.
     policy_poll_ms: u64 = "250";
+    /// What the policy folder comes to hold is first compared with what is in force, on live traffic: for so long, and
+    /// it comes into force if at most this share of all decisions differs. Such as `10m 0.1%`. Empty: at once.
+    policy_gate: Option<FolderGate> = "";
     /// Folder of the sidecar's own, in which generations of policies are kept: a restart with a broken policy folder
     /// serves the last good one, rollbacks and bypass stay in force. Of one sidecar. Empty: a restart knows nothing.
     state_dir: Option<PathBuf> = "";

@@ -15,13 +15,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, FolderGate};
 use crate::metrics::Metrics;
 use crate::policy::reach::Reach;
 use crate::policy::{Engine, Mount, PolicySet, Rejected, Stage, one_line, reach};
 use crate::record::Records;
 use crate::rollout::content::digest;
-use crate::rollout::{Came, Content, FolderIs, Keep, Kept, KeptGeneration, Order, Rollout};
+use crate::rollout::{Came, Content, FolderIs, Gate, Keep, Kept, KeptGeneration, Order, Rollout};
 
 pub use crate::rollout::content::{SETTINGS_BYTES_MAX, Use, named, said_in};
 pub use folder::{Fingerprint, Folder};
@@ -36,6 +36,8 @@ pub struct Reloader {
     last_refusal: Arc<Mutex<Option<Refusal>>>,
     rollout: Arc<Rollout>,
     records: Arc<Records>,
+    /// What the folder comes to hold must keep to.
+    gate: Option<Gate>,
     /// The folder as it was when it was last read.
     seen: Fingerprint,
 }
@@ -83,6 +85,10 @@ impl Reloader {
             last_refusal: Arc::default(),
             rollout: Arc::new(rollout),
             records: Arc::default(),
+            gate: config.policy_gate.map(|FolderGate { ms, percent }| Gate {
+                span: Duration::from_millis(ms),
+                differing_max: Some(percent / 100.0),
+            }),
             seen: Fingerprint::default(),
         })
     }

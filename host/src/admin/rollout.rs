@@ -33,10 +33,12 @@ pub(super) fn page(status: &Status) -> Value {
     let history: Vec<_> = board.generations.iter().map(generation).collect();
     let why = match &board.folder {
         FolderIs::Refused => refusal.map(|refusal| refusal.reason),
-        FolderIs::SetAside => {
-            Some("an operator put another generation in force; it is left alone until it changes".into())
-        }
-        FolderIs::InForce | FolderIs::None => None,
+        FolderIs::SetAside => Some(
+            "an operator put another generation in force, or what it holds was not let through; it is left alone until \
+             it changes"
+                .to_owned(),
+        ),
+        FolderIs::InForce | FolderIs::Shadowing | FolderIs::None => None,
     };
     json!({
         "generation": active,

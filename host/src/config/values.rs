@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::Reference;
 
@@ -108,6 +108,15 @@ pub struct Secret(String);
 pub struct ClockOffset {
     /// In milliseconds.
     pub ms: i64,
+}
+
+/// What the policy folder comes to hold must keep to before it comes into force.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FolderGate {
+    /// For so long it is compared, in milliseconds.
+    pub ms: u64,
+    /// Of all decisions at most so many may differ, from 0 to 100.
+    pub percent: f64,
 }
 
 /// How the log is written.
@@ -289,6 +298,22 @@ impl Value for ClockOffset {
         let span: jiff::Span = text.parse()?;
         let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())?;
         Ok(Self { ms: i64::try_from(duration.as_millis())? })
+    }
+}
+
+impl Value for Option<FolderGate> {
+    const TAKES: &'static str = "a span and a share such as `10m 0.1%`";
+
+    fn read(text: &str) -> anyhow::Result<Self> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let (span, share) = text.rsplit_once(' ').context("one of the two is missing")?;
+        let span: jiff::Span = span.parse()?;
+        let ms = u64::try_from(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())?.as_millis())?;
+        let percent: f64 = share.strip_suffix('%').context("the share has no %")?.parse()?;
+        ensure!(ms > 0 && (0.0..=100.0).contains(&percent), "the span is more than 0, the share from 0% to 100%");
+        Ok(Some(FolderGate { ms, percent }))
     }
 }
 

@@ -13,16 +13,22 @@ pub(super) struct Machine {
     pub(super) reloader: Reloader,
     /// The candidate.
     pub(super) comparing: Option<Comparing>,
-    /// The folder at the last look.
+    /// The folder at the last look, and how many looks before that found the same.
     previous: Fingerprint,
+    equal: u32,
     looked: Instant,
 }
+
+/// Looks that must find the folder as the one before did: what was being written has been written.
+const EQUAL: u32 = 1;
+/// The same where a file has become empty: whoever writes a file in its place empties it first, and may be held up.
+const EQUAL_WHERE_EMPTY: u32 = 8;
 
 /// Carries out orders and looks at the folder until it is told to stop.
 pub(super) fn run(reloader: Reloader) {
     let Some(orders) = reloader.rollout.take_orders() else { return };
     let previous = reloader.seen.clone();
-    let mut machine = Machine { reloader, comparing: None, previous, looked: Instant::now() };
+    let mut machine = Machine { reloader, comparing: None, previous, equal: 0, looked: Instant::now() };
     while machine.turn(&orders) {}
 }
 
@@ -65,10 +71,11 @@ impl Machine {
             return;
         }
         let now = folder.fingerprint();
-        // Two equal looks: what is being written has been written.
-        let settled = now == self.previous;
+        self.equal = if now == self.previous { self.equal.saturating_add(1) } else { 0 };
         self.previous.clone_from(&now);
-        if !settled || now == self.reloader.seen {
+        let seen = &self.reloader.seen;
+        let is_emptied = now.iter().any(|(name, of)| of.1 == 0 && seen.get(name) != Some(of));
+        if self.equal < if is_emptied { EQUAL_WHERE_EMPTY } else { EQUAL } || now == *seen {
             return;
         }
         tracing::debug!("the policy folder changed; reading it");
@@ -83,50 +90,67 @@ impl Machine {
     /// The folder holds something else.
     fn take_up(&mut self, content: Result<Content, Rejected>) {
         let begun = Instant::now();
-        let reloader = &self.reloader;
-        let Some(old) = reloader.rollout.published.active() else { return };
+        let Some(old) = self.reloader.rollout.published.active() else { return };
         let held = content.and_then(|content| Ok((digest(&content.mounts()?), content)));
-        if let Ok((held, _)) = &held {
-            let mut board = reloader.rollout.board();
-            if board.content(board.active).is_some() && board.find(old.generation).is_some_and(|of| of.digest == *held)
-            {
-                let was = std::mem::replace(&mut board.folder, FolderIs::InForce);
-                (board.set_aside, board.last_good) = (None, None);
-                drop(board);
-                reloader.forget_refusal();
-                match was {
-                    FolderIs::InForce | FolderIs::None => {
-                        tracing::debug!("what the policy folder holds changed, the policies did not");
-                    }
-                    _ => {
-                        let serving = old.generation;
-                        tracing::info!("the policy folder holds again what generation {serving} serves");
-                        reloader.keep();
-                    }
-                }
-                return;
-            }
-            if board.set_aside.as_ref() == Some(held) {
-                board.folder = FolderIs::SetAside;
-                tracing::info!("the policy folder holds still what was set aside, and is left alone");
-                return;
-            }
+        if let Ok((held, _)) = &held
+            && self.is_known(held, &old)
+        {
+            return;
         }
+        self.drop_candidate_of_folder();
+        let reloader = &self.reloader;
         let number = reloader.rollout.board().begin(Came::Folder, reloader.clock.now());
         let loaded = held.and_then(|(_, mut content)| {
             self.share(&mut content);
             reloader.load(number, &content, Some(&old))
         });
-        match loaded {
-            Ok(set) => {
+        match (loaded, reloader.gate) {
+            (Ok(set), Some(gate)) => self.shadow_folder(&set, gate),
+            (Ok(set), None) => {
                 reloader.forget_refusal();
                 let mut board = reloader.rollout.board();
                 (board.folder, board.set_aside, board.last_good) = (FolderIs::InForce, None, None);
                 drop(board);
                 self.put_in_force(&set, &format!("generation {number} of the policy folder came into force"), begun);
             }
-            Err(rejected) => reloader.refuse_folder(number, rejected, old.generation),
+            (Err(rejected), _) => reloader.refuse_folder(number, rejected, old.generation),
         }
+    }
+
+    /// Whether nothing is to be done about what the folder holds now: it is in force, in the shadow or set aside.
+    fn is_known(&mut self, held: &str, old: &PolicySet) -> bool {
+        let rollout = Arc::clone(&self.reloader.rollout);
+        let digest_of = |number: u64| rollout.board().find(number).map(|of| of.digest.clone());
+        if self.candidate_of_folder().and_then(digest_of).is_some_and(|digest| digest == *held) {
+            tracing::debug!("what the policy folder holds changed, the candidate did not");
+            return true;
+        }
+        let is_in_force = digest_of(old.generation).is_some_and(|digest| digest == *held);
+        if is_in_force {
+            self.drop_candidate_of_folder();
+        }
+        let reloader = &self.reloader;
+        let mut board = rollout.board();
+        if is_in_force && board.content(board.active).is_some() {
+            let was = std::mem::replace(&mut board.folder, FolderIs::InForce);
+            (board.set_aside, board.last_good) = (None, None);
+            drop(board);
+            reloader.forget_refusal();
+            if matches!(was, FolderIs::InForce | FolderIs::None) {
+                tracing::debug!("what the policy folder holds changed, the policies did not");
+            } else {
+                let serving = old.generation;
+                tracing::info!("the policy folder holds again what generation {serving} serves");
+                reloader.keep();
+            }
+            return true;
+        }
+        if board.set_aside.as_deref() == Some(held) {
+            board.folder = FolderIs::SetAside;
+            tracing::info!("the policy folder holds still what was set aside, and is left alone");
+            return true;
+        }
+        false
     }
 
     /// Loads what was uploaded.

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 use crate::policy::PolicySet;
 use crate::record::{Listener, Records, Sample};
-use crate::rollout::{Candidate, Comparison, Denied, Done, Gate, Shadow, State, Verdict};
+use crate::rollout::{Candidate, Comparison, Denied, Done, FolderIs, Gate, Shadow, State, Verdict};
 
 /// A candidate that is compared, or that was and waits for a person.
 pub(super) struct Comparing {
     shadow: Arc<Shadow>,
     set: Arc<PolicySet>,
     thread: JoinHandle<()>,
+    /// It is what the policy folder holds.
+    is_of_folder: bool,
 }
 
 /// Decisions that may wait for the thread.
@@ -30,23 +32,59 @@ const ONE_OF_MAX: u32 = 1 << 16;
 impl Machine {
     /// Loads a candidate, and begins to compare it.
     pub(super) fn shadow(&mut self, candidate: Candidate, gate: Gate) -> Result<Done, Denied> {
-        let rollout = Arc::clone(&self.reloader.rollout);
         if let Some(Comparing { shadow, .. }) = &self.comparing {
             let number = shadow.generation;
             return Err(Denied::Conflict(format!("generation {number} is in the shadow: promote or reject it first")));
         }
-        if rollout.published.bypass() {
+        if self.reloader.rollout.published.bypass() {
             let why = "bypass is on: policies are out of the path, and there are no decisions to compare";
             return Err(Denied::Conflict(why.to_owned()));
         }
         let set = self.load(candidate)?;
         let number = set.generation;
+        let said =
+            self.begin(&set, gate, false).map_err(|why| Denied::Conflict(format!("generation {number}: {why}")))?;
+        Ok(Done { generation: number, said })
+    }
+
+    /// Begins to compare what the policy folder holds.
+    pub(super) fn shadow_folder(&mut self, set: &Arc<PolicySet>, gate: Gate) {
+        self.drop_candidate("the policy folder changed, and what it holds is compared");
+        self.reloader.forget_refusal();
+        let begun = self.begin(set, gate, true);
+        let mut board = self.reloader.rollout.board();
+        match begun {
+            Ok(_) => (board.folder, board.set_aside) = (FolderIs::Shadowing, None),
+            Err(why) => {
+                let digest = board.find(set.generation).map(|of| of.digest.clone());
+                (board.folder, board.set_aside) = (FolderIs::SetAside, digest);
+                tracing::error!("generation {}: {why}", set.generation);
+            }
+        }
+    }
+
+    /// The number of the candidate that the policy folder holds.
+    pub(super) fn candidate_of_folder(&self) -> Option<u64> {
+        self.comparing.as_ref().filter(|of| of.is_of_folder).map(|of| of.shadow.generation)
+    }
+
+    /// The policy folder holds something else than the candidate.
+    pub(super) fn drop_candidate_of_folder(&mut self) {
+        if self.candidate_of_folder().is_some() {
+            self.drop_candidate("the policy folder changed meanwhile");
+        }
+    }
+
+    /// Begins to compare a candidate: what is said of it, or why it cannot be.
+    fn begin(&mut self, set: &Arc<PolicySet>, gate: Gate, is_of_folder: bool) -> Result<String, String> {
+        let rollout = Arc::clone(&self.reloader.rollout);
+        let number = set.generation;
         let begun = rollout.published.active().ok_or_else(|| anyhow::anyhow!("nothing is in force"));
-        let begun = begun.and_then(|active| self.compare(&set, active, gate));
+        let begun = begun.and_then(|active| self.compare(set, active, gate));
         let comparing = begun.map_err(|error| {
             let why = format!("it could not be compared: {error:#}");
             rollout.board().reject_candidate(number, why.clone(), self.reloader.clock.now());
-            Denied::Conflict(format!("generation {number}: {why}"))
+            why
         })?;
         let (beside, seconds) = (comparing.shadow.beside, gate.span.as_secs_f64());
         let mut board = rollout.board();
@@ -55,10 +93,10 @@ impl Machine {
             generation.is(State::Shadowing, self.reloader.clock.now());
         }
         drop(board);
-        self.comparing = Some(comparing);
+        self.comparing = Some(Comparing { is_of_folder, ..comparing });
         let said = format!("generation {number} is in the shadow of {beside} for {seconds} s");
         tracing::info!("{said} ({})", set.digests());
-        Ok(Done { generation: number, said })
+        Ok(said)
     }
 
     /// Puts the candidate in force.
@@ -98,12 +136,22 @@ impl Machine {
 
     /// Drops the candidate, if there is one.
     pub(super) fn drop_candidate(&mut self, why: &str) {
-        let Some(Comparing { shadow, .. }) = self.comparing.take() else { return };
+        let Some(Comparing { shadow, is_of_folder, .. }) = self.comparing.take() else { return };
         let (number, beside, counts) = (shadow.generation, shadow.beside, shadow.in_words());
         tracing::error!("generation {number} was rejected in the shadow, {beside} serves on: {why}; {counts}");
         let at = self.reloader.clock.now();
         self.reloader.metrics.generations_refused.add(0, 1);
-        self.reloader.rollout.board().reject_candidate(number, why.to_owned(), at);
+        let mut board = self.reloader.rollout.board();
+        if is_of_folder {
+            board.set_aside = board.find(number).map(|of| of.digest.clone());
+            board.folder = FolderIs::SetAside;
+        }
+        board.reject_candidate(number, why.to_owned(), at);
+        drop(board);
+        if is_of_folder {
+            // A restart is to know it too.
+            self.reloader.keep();
+        }
         shadow.end(format!("rejected: {why}"));
     }
 
@@ -129,7 +177,7 @@ impl Machine {
             // It has the priority of the thread that makes it.
             run(&of, listener, &records, Comparison::new(Arc::clone(&of), active, candidate));
         })?;
-        Ok(Comparing { shadow, set: Arc::clone(set), thread })
+        Ok(Comparing { shadow, set: Arc::clone(set), thread, is_of_folder: false })
     }
 }
 

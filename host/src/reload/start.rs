@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Arc, Came, FolderIs, Kept, PolicySet, Rejected, Reloader, digest, one_line};
+use super::{Arc, Came, Fingerprint, FolderIs, Kept, PolicySet, Rejected, Reloader, digest, one_line};
 
 // === impl Reloader ===
 
@@ -31,10 +31,22 @@ impl Reloader {
                 }
             }
         }
+        // What differs from what was in force comes into force by its gate alone.
         let same = |kept: &Kept| {
             let found = kept.generations.iter().find(|of| of.number == kept.active)?;
             held.as_ref().is_some_and(|held| *held == found.digest).then_some(found.number)
         };
+        if let Some(kept) = kept.as_ref().filter(|kept| self.gate.is_some() && held.is_some() && same(kept).is_none()) {
+            let why = "the policy folder holds something else, which is compared first";
+            if let Some(set) = self.last_good(kept, why, begun) {
+                let mut board = self.rollout.board();
+                (board.folder, board.last_good) = (FolderIs::Shadowing, None);
+                drop(board);
+                // So that the first looks take it up.
+                self.seen = Fingerprint::default();
+                return Ok(set);
+            }
+        }
         let number = {
             let mut board = self.rollout.board();
             match kept.as_ref().and_then(same) {

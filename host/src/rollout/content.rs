@@ -197,8 +197,8 @@ fn mount_file(path: &Path, text: &str) -> anyhow::Result<MountFile> {
             Some(key) => {
                 let near = nearest(&key, known.into_iter()).unwrap_or("settings");
                 anyhow::anyhow!(
-                    "{file} has {key:?}; a policy's file has component, enabled, limits and settings (did you mean {near}, \
-                     or does it belong under [settings]?)"
+                    "{file} has {key:?}; a policy's file has component, enabled, limits and settings (did you mean \
+                     {near}, or does it belong under [settings]?)"
                 )
             }
         }

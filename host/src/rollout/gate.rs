@@ -26,8 +26,10 @@ pub enum Verdict {
 
 /// What may still come is taken to be at most so many times what came so far in the same time.
 const BUSIER: f64 = 4.0;
-/// It is not rejected before this part of its time, so that there is more to see than its first difference.
+/// It is not rejected before this part of its time and with fewer decisions: from few nothing follows for the rest, and
+/// there is to be more to see than its first difference.
 const EARLIEST: f64 = 0.1;
+const COMPARED_MIN: u64 = 1000;
 
 // === impl Gate ===
 
@@ -49,7 +51,7 @@ impl Gate {
                 _ => Verdict::Promote,
             };
         }
-        if elapsed < self.span.mul_f64(EARLIEST) {
+        if elapsed < self.span.mul_f64(EARLIEST) || compared < COMPARED_MIN {
             return Verdict::Wait;
         }
         let rest = (self.span - elapsed).as_secs_f64() / elapsed.as_secs_f64().max(1e-3);
@@ -83,6 +85,7 @@ mod tests {
         check(Some(0.0), 1, (1_000, 0), "Wait");
         let late = ", and it could not become better in the time that is left";
         check(Some(0.0), 9, (1_000, 1), "Wait");
+        check(Some(0.0), 99, (999, 999), "Wait");
         check(Some(0.0), 10, (1_000, 1), &format!("1 of 1000 decisions differ (0.1 %); at most 0 % may{late}"));
         check(Some(0.0), 100, (1_000, 0), "Promote");
         check(Some(0.001), 100, (1_000, 1), "Promote");

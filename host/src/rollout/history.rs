@@ -101,8 +101,11 @@ pub enum FolderIs {
     None,
     /// That generation is what it holds.
     InForce,
-    /// An operator put another generation in force, and it is left alone until it changes.
+    /// An operator put another generation in force, or what it holds was not let through: it is left alone until it
+    /// changes.
     SetAside,
+    /// What it holds is compared with that generation.
+    Shadowing,
     /// What it holds was refused.
     Refused,
 }
@@ -366,6 +369,7 @@ impl FolderIs {
             Self::None => "none",
             Self::InForce => "in force",
             Self::SetAside => "set aside",
+            Self::Shadowing => "in the shadow",
             Self::Refused => "refused",
         }
     }

@@ -2,13 +2,13 @@
 //! and how it ended. What is kept of them is bounded in number and length. Where decisions come from, and which thread
 //! compares them, is [`crate::reload`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::gate::{Gate, Verdict as GateVerdict};
-use crate::namespace::Rule;
+use crate::namespace::{Rule, RuleId};
 use crate::policy::PolicySet;
 use crate::record::{Candidate, Record, Verdict};
 
@@ -83,6 +83,8 @@ pub struct Comparison {
     /// Asked for reasons alone: what was decided was recorded.
     active: Candidate,
     candidate: Candidate,
+    /// In which fields two rules differ, and how in words.
+    changed: HashMap<(RuleId, RuleId), Vec<(&'static Field, String)>>,
 }
 
 /// A field of a rule, for people, and whether a decision about a key is another where it differs.
@@ -100,7 +102,7 @@ const KEY_CHARS: usize = 64;
 const RULES_MAX: usize = 1000;
 const REMARKS_MAX: usize = 50;
 
-const FIELDS: [Field; 14] = [
+static FIELDS: [Field; 14] = [
     Field { name: "ttl_policy", shown: |rule| rule.ttl_policy.clone().unwrap_or_else(|| "none".into()), matters: no },
     Field { name: "market", shown: |rule| format!("{:?}", rule.market), matters: no },
     Field { name: "value", shown: |rule| format!("{:?}", rule.value), matters: yes },
@@ -220,7 +222,8 @@ impl Default for Found {
 impl Comparison {
     /// Of the generation that decides and of the candidate.
     pub fn new(shadow: Arc<Shadow>, active: Arc<PolicySet>, candidate: Arc<PolicySet>) -> Self {
-        Self { shadow, active: Candidate::new(active), candidate: Candidate::new(candidate) }
+        let (active, candidate) = (Candidate::new(active), Candidate::new(candidate));
+        Self { shadow, active, candidate, changed: HashMap::new() }
     }
 
     /// Puts a recorded decision to the candidate.
@@ -237,8 +240,13 @@ impl Comparison {
         found.differing += u64::from(differs);
         let room = found.rules.len() < RULES_MAX || found.rules.contains_key(&record.rule);
         let rule = if room { record.rule.as_str() } else { "others" };
-        let counts = found.rules.entry(rule.to_owned()).or_default();
-        *counts = (counts.0 + 1, counts.1 + u64::from(differs));
+        if !found.rules.contains_key(rule) {
+            found.rules.insert(rule.to_owned(), (0, 0));
+        }
+        if let Some((compared, differing)) = found.rules.get_mut(rule) {
+            *compared += 1;
+            *differing += u64::from(differs);
+        }
         if !differs {
             return;
         }
@@ -272,21 +280,23 @@ impl Comparison {
     }
 
     /// What a rule says otherwise about a key that is decided the same.
-    fn changed(&self, record: &Record, old: Verdict, new: Verdict) -> Option<String> {
-        let rule = |set: &Candidate| Some(set.set().rules.find(record.key.as_bytes())?.1.clone());
-        let (before, after) = (rule(&self.active)?, rule(&self.candidate)?);
-        let changed = fields(&before, &after, |field| (field.matters)(record, old, new));
-        (!changed.is_empty()).then(|| changed.join("; "))
+    fn changed(&mut self, record: &Record, old: Verdict, new: Verdict) -> Option<String> {
+        let key = record.key.as_bytes();
+        let (before, after) = (self.active.set().rules.find(key)?, self.candidate.set().rules.find(key)?);
+        let changed = self.changed.entry((before.0, after.0)).or_insert_with(|| fields(before.1, after.1));
+        let matters = changed.iter().filter(|(field, _)| (field.matters)(record, old, new));
+        let words: Vec<_> = matters.map(|(_, words)| words.as_str()).collect();
+        (!words.is_empty()).then(|| words.join("; "))
     }
 }
 
 /// The fields in which two rules differ, in words.
-fn fields(old: &Rule, new: &Rule, counts: impl Fn(&Field) -> bool) -> Vec<String> {
-    let differ = |field: &Field| {
+fn fields(old: &Rule, new: &Rule) -> Vec<(&'static Field, String)> {
+    let differ = |field: &'static Field| {
         let (old, new) = ((field.shown)(old), (field.shown)(new));
-        (old != new).then(|| format!("{} is {new}, not {old}", field.name))
+        (old != new).then(|| (field, format!("{} is {new}, not {old}", field.name)))
     };
-    FIELDS.iter().filter(|field| counts(field)).filter_map(differ).collect()
+    FIELDS.iter().filter_map(differ).collect()
 }
 
 /// What differs of the rules themselves.
@@ -298,7 +308,7 @@ fn remarks(old: &[Rule], new: &[Rule]) -> Vec<String> {
             rule.name
         )),
         Some(before) => {
-            let mut changed = fields(&before, rule, |_| true);
+            let mut changed: Vec<_> = fields(&before, rule).into_iter().map(|(_, words)| words).collect();
             if (&before.prefix, &before.suffix) != (&rule.prefix, &rule.suffix) {
                 changed.push("it covers other keys".to_owned());
             }
