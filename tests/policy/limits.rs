@@ -9,7 +9,8 @@ use crate::harness::{Redis, Sidecar, folder};
 fn limited(limits: &str, flags: &[&str], code: i32, expect: &str) {
     let limits = format!("[limits]\n{limits}\n");
     let cases = include_bytes!("../../policies/ttl/cases.toml");
-    let files = [("ttl.wasm", ttl(1).as_slice()), ("ttl.toml", limits.as_bytes()), ("ttl.cases.toml", cases)];
+    let component = ttl(1);
+    let files = [("ttl.wasm", component.as_slice()), ("ttl.toml", limits.as_bytes()), ("ttl.cases.toml", cases)];
     let there = folder(&files);
     check(there.path(), &[&["check", "ttl.wasm"], flags].concat(), code, &[expect]);
 }
