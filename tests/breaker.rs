@@ -3,7 +3,7 @@
 
 use crate::harness::policies::{hostile, hostile_roles};
 use crate::harness::process::poll_for;
-use crate::harness::{Client, Redis, Sidecar, encoded, folder};
+use crate::harness::{Client, Redis, Sidecar, encoded, folder, run};
 
 pub const DECIDED_MS: i64 = 60_000;
 pub const FALLBACK_MS: i64 = 7_777;
@@ -92,6 +92,9 @@ fn a_breaker_opens_is_told_and_closes() {
     assert_eq!((opened, open), (1.0, 1.0));
     let alone = "policy hostile of generation 1 fails and is left alone; the fallbacks of its rules apply\n";
     assert_eq!(sidecar.admin("/readyz"), (200, format!("ready\n{alone}")));
+    let status = run(&["rollout", "status", &format!("127.0.0.1:{}", sidecar.admin_port)], policies.path());
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains(alone), "{status}");
     assert_eq!(told(&sidecar, "ttl"), [0.0; 3]);
     check(&mut client, "fyntrix:context:1", 7_200_000);
     let left = |line: &String| line.contains("policy does nothing but fail") && line.contains("policy=hostile");

@@ -142,16 +142,19 @@ impl Status {
             Target::Sentinel(sentinels) => format!("ready\nupstream {sentinels}\n"),
             _ => "ready\n".to_owned(),
         };
-        self.rollout.remarks().iter().for_each(|remark| text += &format!("{remark}\n"));
-        // Still ready: everything else is served, and a rule with a fallback is too.
-        let set = Arc::clone(&self.current.borrow());
-        for policy in set.failing() {
-            text += &format!(
-                "policy {} of generation {} fails and is left alone; the fallbacks of its rules apply\n",
-                policy.name, set.generation
-            );
-        }
+        self.remarks().iter().for_each(|remark| text += &format!("{remark}\n"));
         text
+    }
+
+    /// What is not as it should be although commands are served, a line each. A policy that is left alone is no reason
+    /// not to be ready: everything else is served, and a rule with a fallback is too.
+    fn remarks(&self) -> Vec<String> {
+        let set = Arc::clone(&self.current.borrow());
+        let failing = set.failing().map(|policy| {
+            let (name, generation) = (&policy.name, set.generation);
+            format!("policy {name} of generation {generation} fails and is left alone; the fallbacks of its rules apply")
+        });
+        self.rollout.remarks().into_iter().chain(failing).collect()
     }
 
     fn policies(&self) -> serde_json::Value {

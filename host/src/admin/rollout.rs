@@ -24,7 +24,7 @@ const SPAN_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub(super) fn page(status: &Status) -> Value {
     let bypass = status.rollout.published.bypass();
     let kept = status.rollout.keep().is_some();
-    let remarks = status.rollout.remarks();
+    let remarks = status.remarks();
     let refusal = status.last_refusal();
     let mut board = status.rollout.board();
     let active = board.active;
