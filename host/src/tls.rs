@@ -44,7 +44,7 @@ pub struct ClientFiles {
 pub enum ClientSettings {
     /// Those of the Redis server.
     Upstream,
-    /// Those of a [[warm]] rule's URL.
+    /// Those of a `[[warm]]` rule's URL.
     Url,
 }
 

@@ -152,7 +152,9 @@ impl Status {
         let set = Arc::clone(&self.current.borrow());
         let failing = set.failing().map(|policy| {
             let (name, generation) = (&policy.name, set.generation);
-            format!("policy {name} of generation {generation} fails and is left alone; the fallbacks of its rules apply")
+            format!(
+                "policy {name} of generation {generation} fails and is left alone; the fallbacks of its rules apply"
+            )
         });
         self.rollout.remarks().into_iter().chain(failing).collect()
     }
