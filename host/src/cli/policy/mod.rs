@@ -95,7 +95,9 @@ fn settings_arg() -> Arg {
 /// The file beside a component that has its name: `ttl.cases.toml` beside `ttl.wasm`. None: there is none.
 fn beside(component: &Path, ending: &str) -> Option<PathBuf> {
     let name = component.file_stem()?.to_str()?;
-    Some(component.with_file_name(format!("{name}{ending}"))).filter(|path| path.is_file())
+    let path = component.with_file_name(format!("{name}{ending}"));
+    // What was named in a component's place is itself none of its files.
+    (path != component && path.is_file()).then_some(path)
 }
 
 /// The name that a component in a file has as a policy.
