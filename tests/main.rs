@@ -29,6 +29,7 @@ mod hostile;
 mod lease;
 mod lifetimes;
 mod market;
+mod memory;
 mod near;
 mod oci;
 mod policy;

@@ -200,7 +200,7 @@ const LAYERS: [Rule; 8] = [
 fn layer(path: &str) -> Option<&'static [&'static str]> {
     let module = path.strip_prefix("host/src/")?.split(['/', '.']).next()?;
     Some(match module {
-        "clock" | "files" => &[],
+        "buffers" | "clock" | "files" => &[],
         "tls" => &["tls", "files"],
         "users" => &["users", "files"],
         "resp" => &["resp"],
@@ -216,7 +216,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         }
         "policy" => &["policy", "command", "namespace", "config"],
         "metrics" => &["metrics", "command", "namespace", "policy"],
-        "upstream" => &["upstream", "near", "lease", "tls", "resp", "command", "config", "namespace"],
+        "upstream" => &["upstream", "near", "lease", "tls", "buffers", "resp", "command", "config", "namespace"],
         "record" => &["record", "policy", "command"],
         "proxy" => &[
             "proxy",
@@ -238,6 +238,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
         "session" | "worker" => &[
             "session",
             "worker",
+            "buffers",
             "clock",
             "proxy",
             "record",

@@ -12,6 +12,7 @@
 //! [`admin`] and [`metrics`] tell how it goes, [`cli`] is what a person types.
 
 pub mod admin;
+pub mod buffers;
 pub mod cli;
 pub mod clock;
 pub mod command;

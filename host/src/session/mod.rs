@@ -36,6 +36,7 @@ pub use lease::Leases;
 pub use socket::Incoming;
 use socket::Socket;
 
+use crate::buffers::release;
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Table};
 use crate::config::Config;
@@ -290,9 +291,7 @@ impl Session {
             let waits = self.outbox.owed() > 0 || self.held.is_blocked(&self.outbox);
             return Poll::Ready(waits && self.reset_idle());
         }
-        if self.inbox.is_empty() && self.inbox.capacity() > BUFFER_KEPT_BYTES {
-            self.inbox = BytesMut::new();
-        }
+        release(&mut self.inbox, BUFFER_KEPT_BYTES);
         self.inbox.reserve(READ_BYTES);
         match pin!(self.socket.read_buf(&mut self.inbox)).poll(cx) {
             Poll::Pending => Poll::Pending,
@@ -335,9 +334,7 @@ impl Session {
                     }
                 }
             }
-            if bytes.capacity() > BUFFER_KEPT_BYTES {
-                *bytes = BytesMut::new();
-            }
+            release(bytes, BUFFER_KEPT_BYTES);
             // Nothing for a plain socket; an encrypted one may hold bytes back.
             Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
         });

@@ -21,6 +21,7 @@ use owed::{Entry, Run};
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::{Loss, Route, near_lane};
+use crate::buffers::release;
 use crate::lease::Look;
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
@@ -90,6 +91,9 @@ struct Lost {
 
 /// Before the server's own words, where it refused the lane's opening.
 const REFUSED: &str = "the server refused the connection: ";
+/// What a lane keeps of each buffer, and of its queue, once nothing is owed: enough for the batches of many clients.
+pub(super) const BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+const ENTRIES_KEPT: usize = 16 * 1024;
 
 // === impl Lane ===
 
@@ -246,6 +250,19 @@ impl Shared {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Gives back what a busy time took, once nothing is owed.
+    fn rest(&self, buffers: &mut [&mut BytesMut]) {
+        let mut queue = self.queue.borrow_mut();
+        if !queue.is_empty() {
+            return;
+        }
+        if queue.capacity() > ENTRIES_KEPT {
+            *queue = VecDeque::new();
+        }
+        release(&mut self.out.borrow_mut(), BUFFER_KEPT_BYTES);
+        buffers.iter_mut().for_each(|buffer| release(buffer, BUFFER_KEPT_BYTES));
     }
 
     /// One more reply is owed.

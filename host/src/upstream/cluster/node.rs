@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::redirect::Job;
 use super::topology::NodeAddress;
+use crate::buffers::release;
 use crate::resp::reply::Splitter;
+use crate::upstream::lane::BUFFER_KEPT_BYTES;
 use crate::upstream::stream::Stream;
 
 /// A node, and the connection to it.
@@ -178,7 +180,12 @@ impl Node {
         let Link::Open(stream) = &mut self.link else { return Ok(false) };
         self.bytes.reserve(READ_BYTES);
         match pin!(stream.read_buf(&mut self.bytes)).poll(cx) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => {
+                for buffer in [&mut self.out, &mut self.unwritten, &mut self.bytes] {
+                    release(buffer, BUFFER_KEPT_BYTES);
+                }
+                Ok(false)
+            }
             Poll::Ready(Ok(0)) => Err(io::Error::other("the server closed the connection")),
             Poll::Ready(Ok(_)) => {
                 self.heard = Instant::now();

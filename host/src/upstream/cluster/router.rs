@@ -24,9 +24,11 @@ use super::redirect::{Job, Then};
 use super::replies::Replies;
 use super::topology::{Map, NodeAddress};
 use super::transaction::Transaction;
+use crate::buffers::release;
 use crate::command::{Command, Table};
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, reply, write};
+use crate::upstream::lane::BUFFER_KEPT_BYTES;
 use crate::upstream::stream::Stream;
 
 /// One lane's side of the cluster.
@@ -189,6 +191,7 @@ impl Router {
                 Poll::Ready(_) => return Err(()),
             }
         }
+        release(ready, BUFFER_KEPT_BYTES);
         Ok(())
     }
 

@@ -89,7 +89,10 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
             }
             bytes.reserve(READ_BYTES);
             match pin!(stream.read_buf(&mut bytes)).poll(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    shared.rest(&mut [&mut unwritten, &mut bytes]);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
                 Poll::Ready(Ok(_)) => {
                     shared.hear();
