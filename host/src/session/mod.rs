@@ -36,7 +36,7 @@ pub use lease::Leases;
 pub use socket::Incoming;
 use socket::Socket;
 
-use crate::buffers::release;
+use crate::buffers::Quiet;
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Table};
 use crate::config::Config;
@@ -115,6 +115,7 @@ struct Session {
     /// Replies go here while a transaction's own commands are answered.
     captured: Option<Vec<u8>>,
     idle: Option<Pin<Box<Sleep>>>,
+    quiet: Quiet,
     /// The client sends nothing more.
     ended: bool,
     /// Nothing more is taken; what is owed is still answered.
@@ -149,7 +150,7 @@ const READ_BYTES: usize = 16 * 1024;
 const OUTPUT_HELD_BYTES: usize = 1024 * 1024;
 /// With this many bytes waiting for their turn, no more is read.
 const INPUT_HELD_BYTES: usize = 64 * 1024;
-/// A buffer that has grown past this is given back when it is empty.
+/// A buffer that has grown past this is given back when the client has been quiet for a while.
 const BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// Serves a client until it leaves, or the sidecar drains.
@@ -214,6 +215,7 @@ impl Session {
         Self {
             socket,
             inbox: BytesMut::new(),
+            quiet: Quiet::default(),
             scanner: Scanner::new(limits(config)),
             outbox,
             protocol: Protocol::Resp2,
@@ -291,16 +293,21 @@ impl Session {
             let waits = self.outbox.owed() > 0 || self.held.is_blocked(&self.outbox);
             return Poll::Ready(waits && self.reset_idle());
         }
-        release(&mut self.inbox, BUFFER_KEPT_BYTES);
         self.inbox.reserve(READ_BYTES);
         match pin!(self.socket.read_buf(&mut self.inbox)).poll(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                let (quiet, inbox) = (&mut self.quiet, &mut self.inbox);
+                // Ready: they are small now, and there is nothing more to do.
+                let _ = self.outbox.drain(|bytes| quiet.poll(cx, &mut [inbox, bytes], BUFFER_KEPT_BYTES));
+                Poll::Pending
+            }
             Poll::Ready(Ok(0)) => {
                 self.ended = true;
                 Poll::Ready(true)
             }
             Poll::Ready(Ok(read)) => {
                 self.traffic[0] += read as u64;
+                self.quiet.disturb();
                 self.client.counted(self.traffic);
                 Poll::Ready(self.reset_idle())
             }
@@ -334,7 +341,6 @@ impl Session {
                     }
                 }
             }
-            release(bytes, BUFFER_KEPT_BYTES);
             // Nothing for a plain socket; an encrypted one may hold bytes back.
             Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
         });

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use bytes::{Buf, BytesMut};
 
@@ -21,7 +21,7 @@ use owed::{Entry, Run};
 use super::expect::{self, Expect, PubSub};
 use super::outbox::{Fate, Outbox};
 use super::{Loss, Route, near_lane};
-use crate::buffers::release;
+use crate::buffers::Quiet;
 use crate::lease::Look;
 use crate::near::{Near, Touched, Versions};
 use crate::resp::reply::{self, Splitter};
@@ -252,17 +252,17 @@ impl Shared {
         }
     }
 
-    /// Gives back what a busy time took, once nothing is owed.
-    fn rest(&self, buffers: &mut [&mut BytesMut]) {
+    /// Gives back what a busy time took, some time after nothing is owed any more.
+    fn rest(&self, cx: &mut Context<'_>, quiet: &mut Quiet, unwritten: &mut BytesMut, read: &mut BytesMut) {
         let mut queue = self.queue.borrow_mut();
         if !queue.is_empty() {
+            quiet.disturb();
             return;
         }
-        if queue.capacity() > ENTRIES_KEPT {
+        let rested = quiet.poll(cx, &mut [&mut self.out.borrow_mut(), unwritten, read], BUFFER_KEPT_BYTES);
+        if rested.is_ready() && queue.capacity() > ENTRIES_KEPT {
             *queue = VecDeque::new();
         }
-        release(&mut self.out.borrow_mut(), BUFFER_KEPT_BYTES);
-        buffers.iter_mut().for_each(|buffer| release(buffer, BUFFER_KEPT_BYTES));
     }
 
     /// One more reply is owed.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::super::stream::Stream;
 use super::{Entry, Expect, Lost, Outbox, REFUSED, Route, Shared, silence};
+use crate::buffers::Quiet;
 use crate::near::Touched;
 use crate::resp::reply::Splitter;
 use crate::upstream::sentinel::Moved;
@@ -63,7 +64,7 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
         let outbox = Rc::clone(&lane);
         shared.queue.borrow_mut().push_front(Entry { outbox, expect, touched: Touched::Nothing, count: 1 });
     }
-    let mut opened = false;
+    let (mut opened, mut quiet) = (false, Quiet::default());
     shared.dead.set(false);
     shared.full.set(false);
     let watching = tokio::task::spawn_local(silence::watch(Rc::clone(shared), Rc::clone(route)));
@@ -90,12 +91,13 @@ async fn serve(shared: &Rc<Shared>, route: &Rc<Route>, again: bool, mut stream: 
             bytes.reserve(READ_BYTES);
             match pin!(stream.read_buf(&mut bytes)).poll(cx) {
                 Poll::Pending => {
-                    shared.rest(&mut [&mut unwritten, &mut bytes]);
+                    shared.rest(cx, &mut quiet, &mut unwritten, &mut bytes);
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready("the server closed the connection".into()),
                 Poll::Ready(Ok(_)) => {
                     shared.hear();
+                    quiet.disturb();
                     if let Err(reason) = shared.replies(&mut bytes, &mut splitter) {
                         return Poll::Ready(reason);
                     }
