@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::scope;
 
 use crate::breaker::{DECIDED_MS, FALLBACK_MS, WAYS, check, serve};
-use crate::harness::policies::{hostile_roles, outside, put};
+use crate::harness::policies::{first_policy, hostile_roles, outside, put};
 use crate::harness::process::poll_for;
+use crate::harness::wasm::{Begins, of_instances, that_begins, with_function};
 use crate::harness::{Client, Redis, Sidecar, folder};
 
 /// How it starts and what rules it gives, and what is said of it. None: it is put in force.
@@ -59,18 +60,20 @@ fn while_they_are_loaded() {
     let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
     let sidecar = Sidecar::serve(&redis, &flags);
     let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |_| {
-        STARTS.iter().for_each(|(settings, why)| load(&sidecar, policies.path(), settings, *why));
+        for (settings, why) in STARTS {
+            put(policies.path(), "market-hours.toml", format!("[settings]\n{settings}").as_bytes());
+            load(&sidecar, policies.path(), settings, "market-hours.wasm", hostile_roles(), why);
+        }
     });
     assert!(decided > STARTS.len(), "others were held up: {decided} decisions");
 }
 
-/// Puts the component in the folder, and waits for what becomes of it.
-fn load(sidecar: &Sidecar, policies: &Path, settings: &str, why: Option<&str>) {
+/// Puts a component in the folder, and waits for what becomes of it.
+fn load(sidecar: &Sidecar, policies: &Path, what: &str, file: &str, component: &[u8], why: Option<&str>) {
     let told = || (sidecar.metric("bellwether_generation"), sidecar.metric("bellwether_generations_refused_total"));
     let (generation, refused) = told();
-    put(policies, "market-hours.toml", format!("[settings]\n{settings}").as_bytes());
-    put(policies, "market-hours.wasm", hostile_roles());
-    poll_for(settings, || {
+    put(policies, file, component);
+    poll_for(what, || {
         let reason = sidecar.policies()["last_refused"]["reason"].as_str().unwrap_or_default().to_owned();
         match (why, told()) {
             (None, (now, _)) if now > generation => Ok(()),
@@ -78,6 +81,57 @@ fn load(sidecar: &Sidecar, policies: &Path, settings: &str, why: Option<&str>) {
             _ => Err(reason),
         }
     });
+}
+
+/// A ttl component as `bellwether policy build` makes it, with what no compiler makes, and what is said of it.
+fn odd() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
+    const MORE_TABLE: [u8; 15] = [3, 0x40, 0xd0, 0x70, 0x41, 0xe8, 7, 0xfc, 15, 0, 0x41, 0x7f, 0x47, 13, 0];
+    const MORE_MEMORY: [u8; 11] = [3, 0x40, 0x41, 16, 0x40, 0, 0x41, 0x7f, 0x47, 13, 0];
+    const ENDLESS: [u8; 5] = [3, 0x40, 12, 0, 0x0b];
+    const ITSELF: [u8; 2] = [0x10, 0];
+    const AND_ON: [u8; 1] = [0x0b];
+    const OR_TRAP: [u8; 2] = [0x0b, 0];
+    let first = first_policy();
+    let begins =
+        |tables, memories, code: &[&[u8]]| that_begins(&first, &Begins { tables, memories, code: code.concat() });
+    // A loop that hands on what it was given, and a call of itself: a compiler has to tell apart what each number is
+    // behind each of them.
+    let loops = [3, 0, 0x20, 0, 13, 0, 0x0b].repeat(60_000);
+    let calls = [0x10, 0].repeat(60_000);
+    let fails = Some("could not be instantiated");
+    vec![
+        ("a table that grows while it may", begins(1, 0, &[&MORE_TABLE, &AND_ON]), None),
+        ("a memory that grows while it may", begins(0, 1, &[&MORE_MEMORY, &AND_ON]), None),
+        ("a table that must be larger", begins(1, 0, &[&MORE_TABLE, &OR_TRAP]), fails),
+        ("a memory that must be larger", begins(0, 1, &[&MORE_MEMORY, &OR_TRAP]), fails),
+        ("no end of the beginning", begins(0, 0, &[&ENDLESS]), fails),
+        ("a beginning that calls itself", begins(0, 0, &[&ITSELF]), fails),
+        ("many tables", begins(99, 0, &[]), Some("tables; at most")),
+        ("many memories", begins(0, 99, &[]), Some("memories and")),
+        ("many instances", of_instances(&first, 900), fails),
+        (
+            "all memory to compile",
+            with_function(&first, 16, &loops),
+            Some("bytes of memory (policy_compile_bytes_max)"),
+        ),
+        ("a minute to compile", with_function(&first, 16, &calls), Some("more than 5000 ms (policy_compile_ms_max)")),
+    ]
+}
+
+#[test]
+fn with_what_no_compiler_makes() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
+    let compiling = ["--policy-compile-ms-max", "5000", "--policy-compile-bytes-max", "1073741824"];
+    let sidecar = Sidecar::serve(&redis, &[flags, compiling].concat());
+    let odd = odd();
+    let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |_| {
+        for (what, component, why) in &odd {
+            load(&sidecar, policies.path(), what, "odd.wasm", component, *why);
+        }
+    });
+    assert!(decided > odd.len(), "others were held up: {decided} decisions");
 }
 
 #[test]
@@ -106,7 +160,7 @@ fn with_wasi() {
     let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
     let sidecar = Sidecar::serve(&redis, &flags);
     let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |client| {
-        for (number, way) in ["panic", "exit", "flood"].iter().cycle().take(CALLS).enumerate() {
+        for (number, way) in ["panic", "exit", "flood", "hold"].iter().cycle().take(CALLS).enumerate() {
             check(client, &format!("outside:{number}:{way}"), FALLBACK_MS);
         }
     });

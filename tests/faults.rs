@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::harness::fault::{Fault, FaultLink};
 use crate::harness::load::{Load, Seen};
-use crate::harness::process::poll_until;
+use crate::harness::process::{free_port, poll_until};
 use crate::harness::{Client, Redis, Sidecar, encoded, folder};
 
 /// What clients may see of a fault.
@@ -45,7 +45,7 @@ fn says_what_is_known(error: &str) -> bool {
 
 /// An error of a server that refuses for a time.
 fn is_of_the_server(error: &str) -> bool {
-    ["OOM ", "READONLY ", "LOADING ", "EXECABORT "].iter().any(|code| error.starts_with(code))
+    ["OOM ", "READONLY ", "LOADING ", "MISCONF ", "EXECABORT "].iter().any(|code| error.starts_with(code))
 }
 
 /// The words of a server that takes no connection, which clients are given as if theirs had been refused.
@@ -384,4 +384,68 @@ fn a_server_that_loads() {
     // The connection that was told so goes on.
     poll_until("the value", || get(&mut client).as_deref() == Some("$5\r\nvalue"));
     assert_eq!(client.ask(&format!("GET t:{}", KEYS - 1)), "$5\r\nvalue");
+}
+
+/// A server whose append-only file has so much room, by a limit on the files of its process. None: all there is.
+fn leave_room(redis: &Redis, bytes: Option<u64>) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(redis.process.id()).unwrap());
+    let limit = rustix::process::Rlimit { current: bytes, maximum: None };
+    rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+}
+
+fn on_a_disk(fsync: &str) -> Redis {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/faults/redis-on-a-disk");
+    Redis::start_program(program, free_port(), &["--appendonly", "yes", "--appendfsync", fsync])
+}
+
+/// No room for the append-only file: the server refuses writes until there is, in words that clients get.
+#[test]
+fn a_disk_that_is_full() {
+    let policies = policies();
+    let mut redis = on_a_disk("everysec");
+    let sidecar = serve(redis.port, &policies, "close");
+    let load = Load::start(sidecar.port, CLIENTS);
+    load.wait_for_rounds(5);
+    leave_room(&redis, Some(1));
+    let (mut client, mut direct) = (sidecar.client(), redis.client());
+    poll_until("the disk to be full", || client.ask("SET t:full 1").starts_with("-MISCONF "));
+    for line in ["SET t:a 1", "HSET t:a f v", "MSET t:a 1 t:b 2", "GET t:nothing", "MULTI", "SET t:a 1", "EXEC"] {
+        let (got, same) = (client.ask(line), direct.ask(line));
+        assert_eq!(got, same, "{line}");
+    }
+    assert_eq!(client.ask("EXISTS t:a t:b"), ":0");
+    leave_room(&redis, None);
+    poll_until("room on the disk", || client.ask("SET t:full 1") == "+OK");
+    load.wait_for_rounds(5);
+    let seen = load.stop();
+    assert_eq!(seen.closed, 0);
+    assert!(seen.errors.keys().all(|error| is_of_the_server(error)), "{:#?}", seen.errors);
+    seen.is_all_there(&mut direct);
+    // It writes what it holds before it ends.
+    direct.command(&[b"SHUTDOWN"]);
+    assert_eq!(direct.try_reply(), None);
+    redis.restart();
+    seen.is_all_there(&mut redis.client());
+}
+
+/// The same where every write must be on the disk before it is answered: the server ends instead, and what it answered
+/// is there when it begins again.
+#[test]
+fn a_disk_that_is_full_ends_a_server_that_syncs_always() {
+    let policies = policies();
+    for choice in ["close", "error"] {
+        let mut redis = on_a_disk("always");
+        let sidecar = serve(redis.port, &policies, choice);
+        let load = Load::start(sidecar.port, CLIENTS);
+        load.wait_for_rounds(5);
+        leave_room(&redis, Some(1));
+        poll_until("the end of the server", || Client::try_connect(redis.port).is_none());
+        // It begins anew with room.
+        redis.restart();
+        load.wait_for_rounds(5);
+        let mut seen = load.stop();
+        seen.errors.retain(|error, _| !is_of_the_server(error));
+        check_losses("full", choice, &seen);
+        seen.is_all_there(&mut redis.client());
+    }
 }

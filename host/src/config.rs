@@ -2,17 +2,16 @@
 //! their documentation. Raw text in, a validated [`Config`] out; nothing is read from the outside here.
 
 mod reference;
+mod texts;
 mod url;
 mod values;
 pub mod warm;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-
 pub use reference::{Digest, Reference, is_loopback};
+pub use texts::{Shown, Texts};
 pub use values::{
     Address, ClientCertificates, ClockOffset, FileMode, FolderGate, KeyChoice, LogFormat, LossChoice, PolicyFolder,
     Secret, Sentinels, Upstream, Value,
@@ -51,23 +50,6 @@ pub enum Source {
     Variable(String),
     /// A flag.
     Flag,
-}
-
-/// The texts of all settings, each with its source.
-#[derive(Clone, Debug)]
-pub struct Texts(BTreeMap<&'static str, (String, Source)>);
-
-/// A setting as it may be shown.
-#[derive(Debug)]
-pub struct Shown<'a> {
-    /// The setting.
-    pub setting: &'static Setting,
-    /// Its text, without what is secret.
-    pub text: String,
-    /// Whether something was left out, so that the text is not the setting's.
-    pub hides: bool,
-    /// Where it came from.
-    pub source: &'a Source,
 }
 
 macro_rules! settings {
@@ -199,9 +181,10 @@ settings! {
     rollout_history_max: usize = "8";
     /// Bytes of their files that stay in memory, each file once; the oldest go first.
     rollout_history_bytes_max: usize = "268435456";
-    /// Folder in which the compiled code of components is kept, so that they start in milliseconds. Nobody else may be
-    /// able to write to it; it is made if it is not there. Not set: `bellwether/compiled` in the user's cache folder
-    /// ($XDG_CACHE_HOME, or .cache in $HOME), if there is one. Empty: none.
+    /// Folder in which the compiled code of components is kept, so that they start without compiling: Rust in
+    /// milliseconds, Python and JavaScript in tenths of a second. Nobody else may be able to write to it; it is made
+    /// if it is not there. Not set: `bellwether/compiled` in the user's cache folder ($XDG_CACHE_HOME, or .cache in
+    /// $HOME), if there is one. Empty: none.
     compiled_folder: Option<PathBuf> = "";
     /// Bytes that it may hold; what was used least recently goes first, at the start and as more is
     /// written.
@@ -284,108 +267,15 @@ settings! {
     policy_log_lines_per_second_max: u32 = "100";
     /// Bytes of a component.
     policy_component_bytes_max: usize = "67108864";
+    /// Milliseconds that compiling a component may take. It happens in a process of its own, which is ended then. It
+    /// needs `compiled_folder`; without one the sidecar compiles by itself, as long as it takes.
+    policy_compile_ms_max: u64 = "300000";
+    /// Bytes of memory that compiling a component may take; as with `policy_compile_ms_max`.
+    policy_compile_bytes_max: u64 = "2147483648";
     /// Decisions after which a policy instance is replaced by a fresh one. 1: every decision is made by a fresh one.
     policy_instance_calls_max: u32 = "100000";
     /// Decisions that each worker remembers.
     policy_memo_entries_max: usize = "65536";
-}
-
-// === impl Texts ===
-
-impl Texts {
-    /// The defaults.
-    pub fn defaults() -> Self {
-        Self(SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned(), Source::Default))).collect())
-    }
-
-    /// Sets one value, if its source is not weaker than the one it has.
-    ///
-    /// # Errors
-    /// There is no such setting; the message names the nearest that there is.
-    pub fn set(&mut self, name: &str, text: String, source: Source) -> anyhow::Result<()> {
-        let setting = setting(name).with_context(|| unknown(name, &source))?;
-        match self.0.get(setting.name) {
-            Some((_, known)) if known.rank() > source.rank() => {}
-            _ => drop(self.0.insert(setting.name, (text, source))),
-        }
-        Ok(())
-    }
-
-    /// Sets what a configuration file says.
-    ///
-    /// # Errors
-    /// It is not TOML, or has an unknown key or a value of the wrong type.
-    pub fn set_file(&mut self, path: &std::path::Path, content: &str) -> anyhow::Result<()> {
-        let table: toml::Table = content.parse().with_context(|| format!("{} is not TOML", path.display()))?;
-        for (name, value) in table {
-            let source = Source::File(path.to_owned());
-            let setting = setting(&name).with_context(|| unknown(&name, &source))?;
-            let text = match (value, setting.number) {
-                (toml::Value::Integer(number), true) => number.to_string(),
-                (toml::Value::String(text), false) => text,
-                // Rules are tables of their own in the file, and a text everywhere else.
-                (toml::Value::Array(rules), _) if setting.name == "warm" && rules.iter().all(toml::Value::is_table) => {
-                    toml::Table::from_iter([(name.clone(), toml::Value::Array(rules))]).to_string()
-                }
-                (other, _) => bail!(
-                    "{name} in {} is {}; it takes {}",
-                    path.display(),
-                    other.type_str(),
-                    if setting.number { "an integer" } else { "a string" }
-                ),
-            };
-            self.set(&name, text, source)?;
-        }
-        Ok(())
-    }
-
-    /// Sets what the environment says.
-    pub fn set_variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<()> {
-        let variables: BTreeMap<_, _> = variables.collect();
-        for setting in SETTINGS {
-            let own = format!("BELLWETHER_{}", setting.name.to_ascii_uppercase());
-            // The project's own variable is said on purpose, the general one may be there for others.
-            for variable in [setting.variable, own.as_str()] {
-                if let Some(text) = variables.get(variable) {
-                    self.set(setting.name, text.clone(), Source::Variable(variable.to_owned()))?;
-                }
-            }
-        }
-        let known = |name: &str| setting(&name.to_ascii_lowercase()).is_some() || name == "CONFIG";
-        let stray = variables.keys().find(|name| name.strip_prefix("BELLWETHER_").is_some_and(|name| !known(name)));
-        match stray {
-            None => Ok(()),
-            Some(name) => {
-                let short = name.trim_start_matches("BELLWETHER_").to_ascii_lowercase();
-                bail!("{}", unknown(&short, &Source::Variable(name.clone())))
-            }
-        }
-    }
-
-    /// Every setting, in the order of the table.
-    pub fn shown(&self) -> impl Iterator<Item = Shown<'_>> {
-        SETTINGS.iter().filter_map(|setting| {
-            let (whole, source) = self.0.get(setting.name)?;
-            let text = match setting.name {
-                "upstream" => url::without_password(whole),
-                _ if setting.secret && !whole.is_empty() => "(not shown)".to_owned(),
-                _ => whole.clone(),
-            };
-            Some(Shown { setting, hides: text != *whole, text, source })
-        })
-    }
-
-    fn read<T: Value>(&self, name: &'static str) -> anyhow::Result<T> {
-        let (text, source) = self.0.get(name).context("a setting without a default")?;
-        T::read(text).with_context(|| {
-            let shown = match name {
-                _ if T::SECRET => "its value".to_owned(),
-                "upstream" => url::without_password(text),
-                _ => text.clone(),
-            };
-            format!("{name} ({source}): {shown:?} is not {}", T::TAKES)
-        })
-    }
 }
 
 // === impl Source ===

@@ -1,6 +1,7 @@
 //! The `bellwether` program. Reads the environment and the clock, which nothing else does.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,13 @@ use bellwether::cli;
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let start = cli::Start { args: std::env::args_os().collect(), variables: std::env::vars().collect(), system_clock };
+    let start = cli::Start {
+        args: std::env::args_os().collect(),
+        variables: std::env::vars().collect(),
+        system_clock,
+        // Not by its path, where there may be another version by now.
+        program: Path::new("/proc/self/exe"),
+    };
     match cli::run(start, &mut std::io::stdout()) {
         Ok(code) => code,
         Err(cli::Failure::Usage(error)) => {

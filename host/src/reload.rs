@@ -93,6 +93,12 @@ impl Reloader {
         })
     }
 
+    /// The same, with components compiled in another process ([`Engine::compiled_by`]).
+    #[must_use]
+    pub fn compiled_by(self, program: PathBuf, config: &Config) -> Self {
+        Self { engine: self.engine.compiled_by(program, config), ..self }
+    }
+
     /// Keeps generations in this folder, so that a restart can serve the last good one; takes up what is kept there.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import shutil
-import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

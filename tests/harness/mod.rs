@@ -13,6 +13,7 @@ pub mod scripted;
 pub mod sentinel;
 mod sidecar;
 pub mod transcript;
+pub mod wasm;
 pub mod wire;
 
 pub use client::{Client, encoded};

@@ -149,7 +149,10 @@ fn what_cannot_be_replayed() {
     };
     one(&["nowhere.jsonl"], "cannot read nowhere.jsonl");
     one(&["empty.jsonl", "hostile.wasm"], "empty.jsonl is empty; a trace has at least its first line");
-    one(&["none.jsonl", "hostile.wasm"], "none.jsonl is no trace: its first line has no \"bellwether_trace\"");
+    one(
+        &["none.jsonl", "hostile.wasm"],
+        "none.jsonl is no trace: its first line has no \"bellwether_trace\"; `bellwether record` writes",
+    );
     one(&["head.jsonl", "hostile.wasm"], "head.jsonl: no decisions: there is nothing to ask");
     one(&["head.jsonl"], "head.jsonl: no decisions: there is nothing to ask");
     one(&["broken.jsonl"], "broken.jsonl, line 3: it is not JSON");

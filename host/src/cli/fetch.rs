@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use super::Call;
 
@@ -12,6 +12,7 @@ use super::Call;
 const TIME_MAX: Duration = Duration::from_secs(2);
 /// How long it may take to load policies: large components take seconds to compile, on a busy machine more.
 const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
+const WHERE: &str = "a sidecar is asked at its admin_listen";
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The addresses that are named, or this configuration's own.
@@ -42,7 +43,8 @@ pub(super) fn post(call: &Call<'_>, address: &str, path: &str, body: &[u8]) -> a
 
 fn ask(address: &str, what: &str, more: &str, body: &[u8], time_max: Duration) -> anyhow::Result<(String, String)> {
     let place = address.to_socket_addrs()?.next().context("it has no address")?;
-    let mut socket = TcpStream::connect_timeout(&place, TIME_MAX)?;
+    let connected = TcpStream::connect_timeout(&place, TIME_MAX);
+    let mut socket = connected.map_err(|error| anyhow!("{error}; {WHERE}"))?;
     socket.set_read_timeout(Some(time_max))?;
     socket.set_write_timeout(Some(TIME_MAX))?;
     let length = if what.starts_with("POST") { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
@@ -55,7 +57,7 @@ fn ask(address: &str, what: &str, more: &str, body: &[u8], time_max: Duration) -
     let Some((head, body)) = answer.split_once("\r\n\r\n") else {
         sent?;
         read?;
-        bail!("it does not speak HTTP")
+        bail!("it does not speak HTTP; {WHERE}")
     };
     Ok((head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned()))
 }

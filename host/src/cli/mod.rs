@@ -2,6 +2,7 @@
 
 mod bypass;
 mod check;
+mod compile;
 mod config;
 mod explain;
 mod fetch;
@@ -19,7 +20,7 @@ mod top;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -28,6 +29,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, PolicyFolder, SETTINGS, Setting, Source, Texts};
 use crate::oci::Registries;
+use crate::policy::Engine;
 use crate::reload::{Folder, Reloader};
 
 /// What the program is started with.
@@ -38,6 +40,8 @@ pub struct Start {
     pub variables: BTreeMap<String, String>,
     /// The system's clock, in milliseconds since 1970.
     pub system_clock: fn() -> i64,
+    /// Itself, to be started for what may not go on in this process.
+    pub program: &'static Path,
 }
 
 /// Why it ends.
@@ -61,6 +65,7 @@ struct Call<'a> {
     no_color: bool,
     /// Where docker keeps the passwords of registries, if it does.
     docker_file: Option<PathBuf>,
+    program: &'static Path,
 }
 
 /// A verb: its name, its own arguments, and what it does.
@@ -70,7 +75,7 @@ struct Verb {
     run: fn(Call<'_>, &mut dyn Write) -> anyhow::Result<ExitCode>,
 }
 
-const VERBS: [Verb; 12] = [
+const VERBS: [Verb; 13] = [
     serve::SERVE,
     serve::DEV,
     check::VERB,
@@ -83,6 +88,7 @@ const VERBS: [Verb; 12] = [
     record::VERB,
     policy::VERB,
     config::VERB,
+    compile::VERB,
 ];
 
 /// What `dev` sets where nobody says otherwise.
@@ -108,7 +114,13 @@ impl Call<'_> {
             Some(PolicyFolder::Folder(path)) => Folder::new(Some(path.clone()), json),
             Some(PolicyFolder::Artifact(reference)) => Folder::pinned(self.registries().folder_of(reference)?, json),
         };
-        Reloader::new(&self.config, folder, self.clock)
+        let reloader = Reloader::new(&self.config, folder, self.clock)?;
+        Ok(reloader.compiled_by(self.program.to_owned(), &self.config))
+    }
+
+    /// What runs policies.
+    fn engine(&self) -> anyhow::Result<Engine> {
+        Ok(Engine::new(&self.config)?.compiled_by(self.program.to_owned(), &self.config))
     }
 
     /// The way to registries.
@@ -142,7 +154,8 @@ pub fn run(start: Start, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let config = Config::from_texts(&texts)?;
     let clock = Clock::new(start.system_clock, config.clock_offset.ms);
     let system_clock = start.system_clock;
-    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock, no_color, docker_file };
+    let program = start.program;
+    let call = Call { verb: verb.name, matches, texts, config, clock, system_clock, no_color, docker_file, program };
     (verb.run)(call, out).map_err(Failure::Failed)
 }
 

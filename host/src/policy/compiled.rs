@@ -107,6 +107,11 @@ impl CompiledFolder {
         Ok(entry)
     }
 
+    /// Whether there is code for it.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        !self.files(&entry.name).is_empty()
+    }
+
     /// After it was loaded: whether its code was found. If not, what is there now is what is believed from now on.
     pub(super) fn seal(&self, entry: &Entry) -> bool {
         if self.cache.cache_hits() > entry.hits {

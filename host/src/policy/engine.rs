@@ -1,5 +1,7 @@
 //! wasmtime with every limit set: compiling components, checking what they import and export, linking them.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::apart::{Apart, TooMuch, limit_this_process};
 use super::bindings::{market_hours, namespaces, ttl};
 use super::bounds;
 use super::compiled::{Compiled, CompiledFolder};
@@ -26,11 +29,14 @@ pub struct Engine {
     pub(super) limits: Limits,
     /// Where compiled code is kept. None: nowhere.
     folder: Option<CompiledFolder>,
+    /// What compiles. None: this process.
+    apart: Option<Arc<Apart>>,
     compiled: Arc<Compiled>,
 }
 
 #[derive(Clone)]
 struct Shape {
+    name: &'static str,
     engine: wasmtime::Engine,
     linker: Arc<Linker<State>>,
 }
@@ -110,6 +116,9 @@ const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 // === impl Engine ===
 
 impl Engine {
+    /// The kinds of engine that code is compiled for.
+    pub const SHAPES: [&str; 2] = ["pooled", "roomy"];
+
     /// Builds the compilers, with the limits and the folder of compiled code that the configuration says. A folder that
     /// cannot be used costs compiling at every start, and nothing else.
     ///
@@ -135,12 +144,44 @@ impl Engine {
             .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
             .table_keep_resident(KEEP_RESIDENT_BYTES);
         Ok(Self {
-            pooled: Shape::new(InstanceAllocationStrategy::Pooling(pool), folder.as_ref())?,
-            roomy: Shape::new(InstanceAllocationStrategy::OnDemand, folder.as_ref())?,
+            pooled: Shape::new(Self::SHAPES[0], InstanceAllocationStrategy::Pooling(pool), folder.as_ref())?,
+            roomy: Shape::new(Self::SHAPES[1], InstanceAllocationStrategy::OnDemand, folder.as_ref())?,
             limits,
             folder,
+            apart: None,
             compiled: Arc::default(),
         })
+    }
+
+    /// The same, by which components are compiled in another process, with the limits of the configuration: what
+    /// `program` is, which is this one, started with `compile`. Without a folder they are compiled in this process.
+    #[must_use]
+    pub fn compiled_by(self, program: PathBuf, config: &Config) -> Self {
+        let mut args: Vec<OsString> = vec!["compile".into()];
+        for (flag, value) in [
+            ("--compiled-bytes-max", config.compiled_bytes_max),
+            ("--policy-memory-bytes-max", config.policy_memory_bytes_max as u64),
+            ("--policy-compile-bytes-max", config.policy_compile_bytes_max),
+        ] {
+            args.extend([flag.into(), value.to_string().into()]);
+        }
+        let time_max = Duration::from_millis(config.policy_compile_ms_max);
+        let apart = config.compiled_folder.as_ref().map(|folder| {
+            args.extend(["--compiled-folder".into(), folder.into()]);
+            Arc::new(Apart { program, args, bytes_max: config.policy_compile_bytes_max, time_max })
+        });
+        Self { apart, ..self }
+    }
+
+    /// In the process that compiles: puts a component's code for one of the [`Self::SHAPES`] into the folder. From here
+    /// on this process may take `bytes_max` more of memory.
+    ///
+    /// # Errors
+    /// It does not compile, or the process cannot be limited.
+    pub fn compile_for_another(&self, shape: &str, component: &[u8], bytes_max: u64) -> anyhow::Result<()> {
+        let shape = [&self.pooled, &self.roomy].into_iter().find(|of| of.name == shape);
+        limit_this_process(bytes_max)?;
+        self.compile(shape.context("there is no such shape")?, component).map(drop)
     }
 
     /// How the components that were loaded came by their code.
@@ -168,7 +209,10 @@ impl Engine {
         }
         let begun = std::time::Instant::now();
         let may_pool = bytes.len() <= POOLED_BYTES_MAX && self.fits_pool(&limits);
-        let pooled = if may_pool { self.compile(&self.pooled, bytes).ok() } else { None };
+        let pooled = match may_pool.then(|| self.compile(&self.pooled, bytes)).transpose() {
+            Err(error) if error.is::<TooMuch>() => return Err(error),
+            pooled => pooled.ok().flatten(),
+        };
         let is_pooled = pooled.is_some();
         let (shape, (component, code_found)) = match pooled {
             Some(compiled) => (&self.pooled, compiled),
@@ -221,23 +265,34 @@ impl Engine {
 
     /// Compiles a component, or finds what was compiled before; which of the two.
     fn compile(&self, shape: &Shape, bytes: &[u8]) -> anyhow::Result<(Component, bool)> {
-        let entry = self.folder.as_ref().map(|folder| folder.vouch(&shape.engine, bytes)).transpose()?;
-        let component = Component::new(&shape.engine, bytes).map_err(chain)?;
-        let found = self.folder.as_ref().zip(entry).is_some_and(|(folder, entry)| folder.seal(&entry));
-        Ok((component, found))
+        let compile = || Component::new(&shape.engine, bytes).map_err(chain);
+        let Some(folder) = &self.folder else { return Ok((compile()?, false)) };
+        let mut entry = folder.vouch(&shape.engine, bytes)?;
+        let apart = self.apart.as_ref().filter(|_| !folder.has(&entry));
+        if let Some(apart) = apart {
+            apart.compile(shape.name, bytes)?;
+            entry = folder.vouch(&shape.engine, bytes)?;
+        }
+        let component = compile()?;
+        Ok((component, folder.seal(&entry) && apart.is_none()))
     }
 }
 
 // === impl Shape ===
 
 impl Shape {
-    fn new(strategy: InstanceAllocationStrategy, folder: Option<&CompiledFolder>) -> anyhow::Result<Self> {
+    fn new(
+        name: &'static str,
+        strategy: InstanceAllocationStrategy,
+        folder: Option<&CompiledFolder>,
+    ) -> anyhow::Result<Self> {
         let mut config = wasmtime::Config::new();
         config
             .allocation_strategy(strategy)
             .cache(folder.map(CompiledFolder::cache))
             .concurrency_support(false)
-            // On the thread that asks for it, which is one of low priority while clients are served.
+            // On the thread that asks for it: who waits has a low priority while clients are served, and so has the
+            // process that compiles.
             .parallel_compilation(false)
             .consume_fuel(true)
             .epoch_interruption(true)
@@ -262,7 +317,7 @@ impl Shape {
                 std::thread::park_timeout(TICK);
             }
         })?;
-        Ok(Self { engine, linker: Arc::new(linker) })
+        Ok(Self { name, engine, linker: Arc::new(linker) })
     }
 
     /// Links a component, to an inert WASI too where it imports it.

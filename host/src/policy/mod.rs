@@ -2,6 +2,7 @@
 //! neither Redis nor the runtime that sessions live on.
 
 mod alone;
+mod apart;
 mod bindings;
 mod bounds;
 pub mod cases;

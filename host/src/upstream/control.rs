@@ -25,7 +25,7 @@ pub struct ServerFacts {
     pub client_line: String,
     /// The database of clients that do not select one.
     pub db: u32,
-    /// How far its clock is ahead of ours, in milliseconds.
+    /// How far its clock is ahead of ours at least, in milliseconds.
     pub skew_ms: i64,
     /// What commands it has.
     pub commands: Arc<Table>,
@@ -107,7 +107,7 @@ impl<'a> Control<'a> {
         }
         let before = now();
         let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut server).await.context("TIME")?;
-        let middle = before + (now() - before) / 2;
+        let after = now().max(before);
         // Hosted servers forbid CONFIG; then it is the usual number.
         let databases: Result<Vec<String>, _> =
             redis::cmd("CONFIG").arg("GET").arg("databases").query_async(&mut server).await;
@@ -127,7 +127,9 @@ impl<'a> Control<'a> {
         };
         let server_name = hello("server").unwrap_or_else(|| "redis".to_owned());
         let hello = (server_name, hello("version").unwrap_or_else(|| version.clone()));
-        let skew_ms = seconds * 1000 + micros / 1000 - middle;
+        // It answered in between: a slow round trip is no skew.
+        let server_ms = seconds * 1000 + micros / 1000;
+        let skew_ms = server_ms - server_ms.clamp(before, after);
         let commands = Arc::new(Self::commands(&mut server).await);
         if let Some(cluster) = cluster {
             cluster.has_commands(Arc::clone(&commands));

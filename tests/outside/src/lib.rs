@@ -43,6 +43,9 @@ impl TtlPolicy for Outside {
                 eprint!("without an end of line");
                 shown("printed")
             }
+            "hold" => loop {
+                std::mem::forget(hoard::wasi::cli::stdout::get_stdout());
+            },
             "flood" => loop {
                 println!("again");
             },
@@ -57,3 +60,21 @@ fn shown(told: impl Debug) -> String {
 }
 
 bellwether_sdk::ttl_policy!(Outside);
+
+/// What the standard library asks for once, to be asked for again and again.
+mod hoard {
+    #![allow(missing_docs, unreachable_pub, reason = "generated")]
+
+    wit_bindgen::generate!({
+        inline: "package test:hoard;
+            world hoard { import wasi:cli/stdout@0.2.3; }
+            package wasi:cli@0.2.3 {
+                interface stdout {
+                    use wasi:io/streams@0.2.3.{output-stream};
+                    get-stdout: func() -> output-stream;
+                }
+            }
+            package wasi:io@0.2.3 { interface streams { resource output-stream; } }",
+        generate_all,
+    });
+}

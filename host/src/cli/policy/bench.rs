@@ -9,7 +9,7 @@ use clap::{Arg, builder::RangedU64ValueParser};
 use serde_json::{Value, json};
 
 use super::super::{Call, Verb};
-use super::{beside, engine, json_arg, mount, policy_name, read_text};
+use super::{beside, json_arg, mount, policy_name, read_text};
 use crate::policy::{Measured, Trial, cases, measure};
 
 pub(super) const VERB: Verb = Verb {
@@ -65,7 +65,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     })?;
     let cases = cases::parse(&read_text(&file)?).with_context(|| file.display().to_string())?;
     ensure!(!cases.is_empty(), "{} has no [[case]]", file.display());
-    let engine = engine(&call)?;
+    let engine = call.engine()?;
     let paths = [Some(component), path("against")].into_iter().flatten();
     let load = |path: PathBuf| -> anyhow::Result<Benched> {
         let trial = Trial::load(&engine, &mount(&path, None)?).with_context(|| path.display().to_string())?;

@@ -13,7 +13,6 @@ use clap::{Arg, ArgAction};
 
 use super::super::{Call, Verb, check};
 use super::check::Checked;
-use super::engine;
 
 pub(super) const VERB: Verb = Verb {
     name: "build",
@@ -66,7 +65,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     if cases.is_file() && cases != beside {
         put(&beside, &std::fs::read(&cases).with_context(|| format!("cannot read {}", cases.display()))?)?;
     }
-    let built = Checked::built(&engine(&call)?, &path);
+    let built = Checked::built(&call.engine()?, &path);
     let Ok(policy) = &built.loaded else {
         built.show(out)?;
         writeln!(out, "{} is built, and would be refused", path.display())?;

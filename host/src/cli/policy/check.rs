@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction};
 use serde_json::{Value, json};
 
 use super::super::{Call, Verb, check};
-use super::{beside, engine, json_arg, mount, policy_name, read_text, settings_arg};
+use super::{beside, json_arg, mount, policy_name, read_text, settings_arg};
 use crate::policy::contract::{self, Fault, Review};
 use crate::policy::{Engine, Policy, Rejected, Role, Stage, one_line};
 
@@ -47,7 +47,7 @@ pub(super) struct Checked {
 }
 
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let engine = engine(&call)?;
+    let engine = call.engine()?;
     let files = call.matches.get_many::<String>("files").unwrap_or_default();
     let settings = call.matches.get_one("settings");
     let all: Vec<_> = files.map(|file| Checked::of(&engine, Path::new(file), settings, true)).collect();

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use clap::Arg;
 
 use super::super::{Call, Verb, explain, format};
-use super::{engine, mount, settings_arg};
+use super::{mount, settings_arg};
 use crate::command::Data;
 use crate::policy::standard::STANDARD;
 use crate::policy::{Mount, Role, Trial, Write};
@@ -55,7 +55,7 @@ fn run(call: Call<'_>, out: &mut dyn std::io::Write) -> anyhow::Result<ExitCode>
     let kind = text("command").unwrap_or_default();
     let command = Data::parse(kind).with_context(|| format!("there is no kind of command {kind:?}"))?;
     let now = call.at()?;
-    let engine = engine(&call)?;
+    let engine = call.engine()?;
     let mount = mount(&path, call.matches.get_one("settings"))?;
     let trial = Trial::load(&engine, &mount).with_context(|| shown(&path))?;
     ensure!(

@@ -21,7 +21,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Call, Verb, settings_args, unless_unread};
 use crate::config::Setting;
-use crate::policy::{Engine, Mount, Origin, OwnLimits};
+use crate::policy::{Mount, Origin, OwnLimits};
 use crate::reload::said_in;
 
 pub(super) const VERB: Verb = Verb {
@@ -74,11 +74,6 @@ fn settings_of_verb(verb: &Verb) -> fn(&Setting) -> bool {
 
 fn of_shipping(setting: &Setting) -> bool {
     is_limit(setting) || is_of_registries(setting)
-}
-
-/// The server's engine, with its limits.
-fn engine(call: &Call<'_>) -> anyhow::Result<Engine> {
-    Engine::new(&call.config)
 }
 
 fn json_arg() -> Arg {

@@ -1,4 +1,5 @@
-//! `bellwether policy new`: a project that builds, tests and runs as it is. Its files are `host/templates`.
+//! `bellwether policy new`: a project that builds, tests and runs as it is. Its files are `host/templates`, and the
+//! first policies of `examples`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,10 +74,10 @@ const ROLES: [(Role, Template); 3] = [
         Template {
             code: [
                 include_str!("../../../templates/ttl/lib.rs"),
-                include_str!("../../../templates/ttl/policy.py"),
-                include_str!("../../../templates/ttl/policy.js"),
+                include_str!("../../../../examples/first-policy-python/policy.py"),
+                include_str!("../../../../examples/first-policy-js/policy.js"),
             ],
-            cases: include_str!("../../../templates/ttl/cases.toml"),
+            cases: include_str!("../../../../examples/first-policy/first-policy.cases.toml"),
         },
     ),
     (
@@ -139,6 +140,8 @@ const LANGUAGES: [Language; 3] = [
     },
 ];
 
+/// What the examples that are templates are called.
+const EXAMPLE: &str = "first-policy";
 const README: &str = include_str!("../../../templates/README.md");
 /// A policy's name is the name of its file, and of a crate.
 const NAME_BYTES_MAX: usize = 64;
@@ -179,7 +182,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let fill = |text: &str| {
         // A ttl policy is found by the name in a rule; of the others there is one of that name to be replaced.
         let mount = if *role == Role::Ttl { name } else { role.interface() };
-        let text = text.replace("{{name}}", name).replace("{{role}}", role.interface());
+        let text = text.replace("{{name}}", name).replace(EXAMPLE, name).replace("{{role}}", role.interface());
         let text = text.replace("{{source}}", language.source).replace("{{install}}", language.install);
         let text = text.replace("{{mount}}", mount).replace("{{unit}}", language.unit);
         text.replace("{{sdk}}", &sdk.as_ref().map(Sdk::dependency).unwrap_or_default())

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction};
 use serde_json::json;
 
 use super::super::{Call, Verb};
-use super::{engine, json_arg, mount};
+use super::{json_arg, mount};
 use crate::config::Reference;
 use crate::oci::artifact::{Built, File, World};
 use crate::oci::signature::PrivateKey;
@@ -83,7 +83,7 @@ fn set(call: &Call<'_>, folder: &Path, unchecked: bool) -> anyhow::Result<(Built
     let built = Built::set(&files).with_context(|| folder.display().to_string())?;
     if !unchecked {
         let load = || {
-            PolicySet::load(&engine(call)?, 1, &Folder::new(Some(folder.to_owned()), "warn").mounts()?, None)
+            PolicySet::load(&call.engine()?, 1, &Folder::new(Some(folder.to_owned()), "warn").mounts()?, None)
                 .map_err(anyhow::Error::from)
         };
         refused_unless(load().map(drop), folder)?;
@@ -102,7 +102,7 @@ fn component(call: &Call<'_>, path: &Path, unchecked: bool) -> anyhow::Result<(B
     let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let review = contract::review(&content).with_context(|| path.display().to_string())?;
     if !unchecked {
-        let load = || Policy::load(&engine(call)?, &mount(path, None)?).map_err(anyhow::Error::from);
+        let load = || Policy::load(&call.engine()?, &mount(path, None)?).map_err(anyhow::Error::from);
         refused_unless(load().map(drop), path)?;
     }
     let names = |items: Vec<contract::Item>| items.into_iter().map(|item| item.name).collect();

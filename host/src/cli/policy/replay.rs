@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::super::{Call, Verb, format};
 use super::trace::{Trace, handed, write};
-use super::{engine, json_arg, mount, policy_name};
+use super::{json_arg, mount, policy_name};
 use crate::policy::{Alone, Engine, Expiry, PolicySet, one_line};
 use crate::record::{Candidate, Record, Verdict};
 use crate::reload::Folder;
@@ -100,7 +100,7 @@ struct Counts {
 fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let path = |name: &str| call.matches.get_one::<String>(name).map(PathBuf::from);
     let trace_path = path("trace").unwrap_or_default();
-    let engine = engine(&call)?;
+    let engine = call.engine()?;
     let mut new = match path("new") {
         Some(path) => Side::load(&engine, &path)?,
         None => Side::served(&call)?,

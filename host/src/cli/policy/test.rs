@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Call, Verb};
 use super::trace::{is_trace, recorded_cases};
-use super::{beside, engine, json_arg, mount, policy_name, read_text};
+use super::{beside, json_arg, mount, policy_name, read_text};
 use crate::policy::cases::{self, Pairs};
 use crate::policy::{Engine, Outcome, Report, Trial};
 
@@ -72,7 +72,7 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         path.display(),
         components.len()
     );
-    let engine = engine(&call)?;
+    let engine = call.engine()?;
     let tested = |path: &PathBuf| Tested::of(&engine, path, &files, filter);
     let all = components.iter().map(tested).collect::<anyhow::Result<Vec<_>>>()?;
     let failed = all.iter().map(Tested::failed).sum::<usize>();

@@ -107,12 +107,13 @@ impl Trace {
                 ensure!(self.number > 1, "{} is empty; a trace has at least its first line", self.path.display());
                 return Ok(None);
             }
-            let read = Line::read(line.trim_end()).with_context(place)?;
+            let read = Line::read(line.trim_end()).with_context(place);
             ensure!(
-                self.number > 1 || matches!(read, Line::Head(_)),
-                "{} is no trace: its first line has no \"bellwether_trace\"",
+                self.number > 1 || line.contains("\"bellwether_trace\""),
+                "{} is no trace: its first line has no \"bellwether_trace\"; `bellwether record` writes traces",
                 self.path.display()
             );
+            let read = read?;
             match read {
                 // Traces may follow each other in a file.
                 Line::Head(_) => self.dropped_before += std::mem::take(&mut self.dropped),
