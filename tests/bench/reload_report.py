@@ -16,7 +16,7 @@ SORTS = {"settings": "other settings, nothing compiled", "component": "another c
 
 def markdown(raw: dict) -> str:
     """The whole report."""
-    results = Results(raw["records"])
+    results = Results(raw["records"], raw["machine"]["cores"])
     parts = [heading(raw), goal_table(raw), reloads(results), hostile(results, raw["options"]), loading(results)]
     return "\n\n".join([part for part in parts if part] + [reading(raw)]) + "\n"
 
@@ -40,7 +40,7 @@ def heading(raw: dict) -> str:
 
 def goal_table(raw: dict) -> str:
     """Every goal and what was reached."""
-    results = Results(raw["records"])
+    results = Results(raw["records"], raw["machine"]["cores"])
     lines = ["## Goals", "", "| | goal | reached | |", "|---|---|---|---|"]
     wrong = 1 if "ended" in raw else 0
     checked = sum(record["figures"].get("requests", 0) for record in raw["records"])

@@ -17,7 +17,7 @@ PLACEMENT = {
 
 def markdown(raw: dict) -> str:
     """The whole report."""
-    results = Results(raw["records"])
+    results = Results(raw["records"], raw["machine"]["cores"])
     parts = [heading(raw), goal_table(results), pictured(), closed(results), redis_benchmark(results), opened(results)]
     parts += [delayed(results), memory(results), growth(results), decisions(results), reading(raw)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -25,7 +25,7 @@ def markdown(raw: dict) -> str:
 
 def picture(raw: dict) -> str:
     """The picture beside it."""
-    results = Results(raw["records"])
+    results = Results(raw["records"], raw["machine"]["cores"])
     series = ["sidecar", "sidecar, near", "haproxy", "twemproxy"]
     groups = []
     for case in results.cases("closed"):
@@ -81,12 +81,20 @@ def noise(raw: dict) -> str:
 
 def goal_table(results: Results) -> str:
     """Every goal and what was reached."""
-    lines = ["## Goals", "", "Busy: how much of a core the sidecar / Redis / the load generator had meanwhile.", ""]
-    lines += ["| | goal | reached | | busy % |", "|---|---|---|---|---|"]
+    lines = [
+        "## Goals",
+        "",
+        "Busy: how much of a core the sidecar / Redis / the load generator had meanwhile. Allowed: the most that these "
+        f"{results.cores} cores allow, one thread a process, for the CPU that each process took for a request; it would "
+        "need all of them busy all the time.",
+        "",
+    ]
+    lines += ["| | goal | reached | | allowed | busy % |", "|---|---|---|---|---|---|"]
     for goal in goals(results):
         bound = f"{'≥' if goal.at_least else '≤'} {goal.form.format(goal.bound)}"
         busy = " / ".join(f"{goal.busy[of] * 100:.0f}" for of in ("proxy", "redis", "load") if of in goal.busy)
-        lines.append(f"| {goal.what} | {bound} | {reached(goal)} | {verdict(goal)} | {busy} |")
+        allowed = median(goal.allowed, "{:.2f} ×") if goal.allowed else ""
+        lines.append(f"| {goal.what} | {bound} | {reached(goal)} | {verdict(goal)} | {allowed} | {busy} |")
     return "\n".join(lines)
 
 

@@ -35,6 +35,8 @@ class Goal:
     missing: str = ""
     # How much of a core each process had meanwhile.
     busy: dict[str, float] = dataclasses.field(default_factory=dict)
+    # What the processors allow.
+    allowed: Spread | None = None
 
     def met(self) -> bool | None:
         """Whether the median reached it."""
@@ -52,8 +54,9 @@ class Goal:
 class Results:
     """Records of a run."""
 
-    def __init__(self, records: list[dict]):
+    def __init__(self, records: list[dict], cores: int):
         self.records = records
+        self.cores = cores
 
     def cases(self, section: str) -> list[dict]:
         """The cases of a section, in the order in which they were measured."""
@@ -107,13 +110,24 @@ class Results:
                 shares[of] = statistics.median(cpu[number] / seconds[number] for number in cpu)
         return shares
 
+    def allowed(self, section: str, case: dict, path: str, to: str) -> Spread | None:
+        """The most requests a second that a path's processes can answer if each has one thread, all have the machine's
+        cores, and a request takes the CPU that it took; beside what another path did in the same round."""
+        requests, theirs = self.values(section, case, path, "requests"), self.values(section, case, to, "requests_per_second")
+        taken = [self.values(section, case, path, "cpu_seconds", of) for of in ("proxy", "redis", "load")]
+        most = {}
+        for number in requests:
+            each = [seconds[number] / requests[number] for seconds in taken if number in seconds]
+            most[number] = min([self.cores / sum(each), 1 / max(each)]) if each and sum(each) else 0.0
+        return Spread.of([most[number] / theirs[number] for number in most if number in theirs and most[number]])
+
     def ratio_goal(self, what: str, section: str, case: dict | None, path: str, to: str, bound: float) -> Goal:
         """A goal for requests a second beside another path's."""
         if case is None:
             return Goal(what, "{:.2f} ×", bound, True, None)
         missing = "" if to in self.paths(section, case) else f"{to} was not there"
         reached, busy = self.ratios(section, case, path, to), self.busy(section, case, path)
-        return Goal(what, "{:.2f} ×", bound, True, reached, missing, busy)
+        return Goal(what, "{:.2f} ×", bound, True, reached, missing, busy, self.allowed(section, case, path, to))
 
     def case(self, section: str, **like) -> dict | None:
         """The first case that has these values."""

@@ -132,7 +132,7 @@ def write(folder: pathlib.Path, raw: dict) -> None:
     (folder / "raw.json").write_text(head.removesuffix("\n}") + ',\n "records": [\n' + records + "\n]}\n")
     (folder / "plot.svg").write_text(report.picture(raw))
     (folder / "report.md").write_text(report.markdown(raw))
-    print(report.goal_table(report.Results(raw["records"])))
+    print(report.goal_table(report.Results(raw["records"], raw["machine"]["cores"])))
     print(f"\n{folder / 'report.md'}")
 
 

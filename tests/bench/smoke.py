@@ -199,7 +199,7 @@ def goals_are_judged() -> None:
             records.append(record(path, number, rate * speed, cpu, case))
         for path, rate in (("direct", 100), ("sidecar, near", 160)):
             records.append(record(path, number, rate * speed, 1, hot))
-    judged = {goal.what: goal for goal in goals(Results(records))}
+    judged = {goal.what: goal for goal in goals(Results(records, 2))}
     for what, reached, met in (
         ("pass-through, GET, 50 clients, pipeline 16, beside direct", 0.8, False),
         ("pass-through, GET, 50 clients, pipeline 16, beside twemproxy", 1.6, True),
@@ -214,4 +214,7 @@ def goals_are_judged() -> None:
         check(goal.met() == met, f"{what}: {goal.met()}, and {met} is right")
     missed = judged["pass-through, GET, 50 clients, pipeline 16, beside direct"]
     check(missed.busy == {"proxy": 0.2}, f"the proxy had 0.2 of a core, and not {missed.busy}")
+    # Two seconds of one thread for a million requests, beside a hundred a second; half as many in the second round.
+    allowed = Spread(5_000.0, 5_000.0, 10_000.0)
+    check(missed.allowed == allowed, f"the processors allow {allowed}, and not {missed.allowed}")
     check("by 6 %" in report.verdict(missed), f"no gap is told: {report.verdict(missed)}")

@@ -160,10 +160,12 @@ def run_suite(name: str, allowed: list[Allowed], asked: argparse.Namespace) -> i
             continue
         started = time.monotonic()
         outcomes[way] = run_valkey(way, asked.only) if name == "valkey" else run_pytest(name, way, asked.only)
+        if not outcomes[way]:
+            raise SystemExit(f"{name} {way}: no test ran; {WORK}/{name}.{way}.log may say why")
         if not asked.only:
             last.write_text("".join(f"{outcome}\t{test}\n" for test, outcome in outcomes[way].items()))
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(Counter(outcomes[way].values()).items()))
-        print(f"{name} {way}: {counts or 'nothing ran'} in {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{name} {way}: {counts} in {time.monotonic() - started:.0f} s", flush=True)
         if not outcomes[way]:
             return 1
     if asked.direct_only:

@@ -26,8 +26,8 @@ LINE = re.compile(r"^\[(ok|err|exception|skip|ignore|timeout)\]: (.*?)(?: \(\d+ 
 
 def fetch(work: Path) -> None:
     """The suite's source, and the server, unpacked."""
-    source, root = work / f"valkey-{VERSION}", work / "valkey-root"
-    if source.is_dir() and root.is_dir():
+    source, root, whole = work / f"valkey-{VERSION}", work / "valkey-root", work / f"valkey-{VERSION}.whole"
+    if whole.is_file():
         return
     apt = work / "apt"
     (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,7 @@ def fetch(work: Path) -> None:
         path = source / "src" / f"valkey-{name}"
         path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         path.chmod(0o755)
+    whole.touch()
 
 
 def program(work: Path, name: str, of: str) -> list[str]:
