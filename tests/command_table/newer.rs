@@ -24,7 +24,8 @@ const RECORDED: [&str; 3] = [
 const TABLE_KNOWS_BETTER: [&str; 10] =
     ["getex", "linsert", "lpushx", "lset", "migrate", "pfdebug", "rpushx", "sort", "xgroup|createconsumer", "xsetid"];
 /// The same for the rows of `newer.txt`, which have kinds of their own.
-const NEWER_KNOWS_BETTER: [&str; 5] = ["client|no-touch", "client|setinfo", "hsetex", "msetex", "waitaof"];
+const NEWER_KNOWS_BETTER: [&str; 6] =
+    ["client|import-source", "client|no-touch", "client|setinfo", "hsetex", "msetex", "waitaof"];
 
 fn recorded() -> Value {
     let rows = |text: &&str| serde_json::from_str::<Vec<Value>>(text).unwrap();
@@ -215,6 +216,16 @@ fn what_blocks_has_a_connection_of_its_own() {
     talk.client.ask("NEWWAIT a 0");
     let connections: Vec<_> = talk.server.heard().into_iter().map(|(connection, _)| connection).collect();
     assert!(matches!(connections[..], [shared, own] if shared != own), "{connections:?}");
+}
+
+#[test]
+fn a_client_that_imports_has_a_connection_of_its_own() {
+    let mut talk = Talk::begin(&recorded());
+    for line in ["NEWGET a", "CLIENT IMPORT-SOURCE on", "NEWGET b", "CLIENT IMPORT-SOURCE off", "NEWGET c"] {
+        assert_eq!(talk.client.ask(line), "+OK", "{line}");
+    }
+    let connections: Vec<_> = talk.server.heard().into_iter().map(|(connection, _)| connection).collect();
+    assert!(matches!(connections[..], [shared, own, again] if shared != own && shared == again), "{connections:?}");
 }
 
 #[test]
