@@ -3,6 +3,7 @@
 mod failover;
 mod moving;
 mod near;
+mod tls;
 mod whole;
 
 use crate::harness::Client;

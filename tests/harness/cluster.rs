@@ -14,11 +14,20 @@ pub struct Cluster {
 
 /// One of its servers.
 pub struct Node {
+    /// Where the test talks to it.
     pub port: u16,
     pub id: String,
     pub process: Process,
-    bus: u16,
+    places: Places,
     folder: tempfile::TempDir,
+}
+
+/// The ports of a node: where it takes clients, plain, and also over TLS; and where the other nodes reach it.
+#[derive(Clone, Copy)]
+struct Places {
+    plain: u16,
+    tls: Option<u16>,
+    bus: u16,
 }
 
 /// How long a master may be silent before the others replace it.
@@ -33,12 +42,22 @@ impl Cluster {
 
     /// The same with nodes that have no slots yet, and more options of the servers.
     pub fn start_with(masters: usize, replicas: usize, empty: usize, options: &[&str]) -> Self {
+        Self::start_as(masters, replicas, empty, false, options)
+    }
+
+    /// Masters that speak TLS to clients and to each other, with the options that say with which certificates.
+    pub fn start_tls(masters: usize, options: &[&str]) -> Self {
+        Self::start_as(masters, 0, 0, true, options)
+    }
+
+    fn start_as(masters: usize, replicas: usize, empty: usize, tls: bool, options: &[&str]) -> Self {
         let count = masters * (1 + replicas) + empty;
-        let ports = free_ports(2 * count);
-        let places: Vec<_> = ports.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let ports = free_ports(3 * count);
+        let place = |ports: &[u16]| Places { plain: ports[0], tls: tls.then_some(ports[1]), bus: ports[2] };
+        let places: Vec<_> = ports.chunks_exact(3).map(place).collect();
         let id = |index: usize| format!("{index:040x}");
         let line = |of: usize, index: usize| {
-            let (port, bus) = places[index];
+            let (port, bus) = (places[index].known(), places[index].bus);
             let myself = if of == index { "myself," } else { "" };
             let has_slots = index < masters;
             let is_master = has_slots || index >= masters * (1 + replicas);
@@ -54,9 +73,8 @@ impl Cluster {
             let lines: String = (0..count).map(|index| line(of, index)).collect();
             let text = format!("{lines}vars currentEpoch {count} lastVoteEpoch 0\n");
             std::fs::write(folder.path().join("nodes.conf"), text).unwrap();
-            let (port, bus) = places[of];
-            let process = begin(port, bus, folder.path(), &options);
-            Node { port, id: id(of), process, bus, folder }
+            let process = begin(places[of], folder.path(), &options);
+            Node { port: places[of].plain, id: id(of), process, places: places[of], folder }
         });
         let cluster = Self { nodes: nodes.collect(), options };
         cluster.wait_until_whole();
@@ -65,8 +83,9 @@ impl Cluster {
 
     /// How a sidecar names it.
     pub fn url(&self) -> String {
-        let places: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-        format!("redis-cluster://{}", places.join(","))
+        let places: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.places.known())).collect();
+        let is_tls = self.nodes.iter().any(|node| node.places.tls.is_some());
+        format!("{}://{}", if is_tls { "rediss-cluster" } else { "redis-cluster" }, places.join(","))
     }
 
     /// Waits until all nodes that answer agree that it is whole.
@@ -141,7 +160,7 @@ impl Cluster {
 
     /// Moves the keys of a slot, a few at a time.
     pub fn move_keys(&self, slot: usize, from: usize, to: usize) {
-        let (from, port) = (&self.nodes[from], self.nodes[to].port);
+        let (from, port) = (&self.nodes[from], self.nodes[to].places.known());
         let mut client = from.client();
         loop {
             let reply = client.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
@@ -179,7 +198,7 @@ impl Cluster {
         let node = &mut self.nodes[index];
         node.process.signal("KILL");
         node.process.wait();
-        node.process = begin(node.port, node.bus, node.folder.path(), &options);
+        node.process = begin(node.places, node.folder.path(), &options);
     }
 }
 
@@ -195,14 +214,23 @@ impl Node {
     }
 }
 
-fn begin(port: u16, bus: u16, folder: &std::path::Path, options: &[String]) -> Process {
-    let (port, bus) = (port.to_string(), bus.to_string());
+impl Places {
+    /// The port that the cluster knows it by.
+    fn known(self) -> u16 {
+        self.tls.unwrap_or(self.plain)
+    }
+}
+
+fn begin(places: Places, folder: &std::path::Path, options: &[String]) -> Process {
+    let (port, bus) = (places.plain.to_string(), places.bus.to_string());
+    let tls = places.tls.map(|port| ["--tls-port".to_owned(), port.to_string(), "--tls-cluster".into(), "yes".into()]);
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--port", &port, "--cluster-enabled", "yes", "--cluster-port", &bus])
         .args(["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", NODE_TIMEOUT_MS])
         .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--dir"])
         .arg(folder)
+        .args(tls.into_iter().flatten())
         .args(options);
     let mut process = Process::start(&mut command);
     process.wait_for("a node that is ready", |line| line.contains("Ready to accept connections").then_some(()));
