@@ -1,7 +1,10 @@
 //! The server comes late, goes, comes back, asks for a password; clients are too many, too slow, too quiet.
 
+use serde_json::json;
+
 use crate::harness::process::{free_port, poll_until};
-use crate::harness::{Client, Redis, Sidecar, encoded};
+use crate::harness::scripted::Scripted;
+use crate::harness::{Client, Redis, Sidecar, encoded, run};
 
 /// A client's situation at the moment when its server is killed.
 struct Situation {
@@ -117,6 +120,23 @@ fn a_server_that_comes_late() {
         |line: &str| line.split_once("bellwether listens on 127.0.0.1:")?.1.split_whitespace().next()?.parse().ok();
     let port = sidecar.wait_for("sidecar that listens", listens);
     assert_eq!(Client::connect(port).ask("PING"), "+PONG");
+}
+
+/// What a server is, in Redis's words and in Valkey's, and how it is then to be named.
+#[test]
+fn servers_that_are_something_else() {
+    let check = |said: &str, scheme: &str, expect: &str| {
+        let server = Scripted::start(&json!([]));
+        server.answer("INFO", &json!(format!("redis_version:7.2.4\r\n{said}\r\n")));
+        let url = format!("{scheme}://127.0.0.1:{}", server.port);
+        let output = run(&["retime", "--upstream", &url], std::path::Path::new("."));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains(expect), "{said}, {url}\nexpected {expect}\ngot {told}");
+    };
+    for name in ["redis_mode", "server_mode"] {
+        check(&format!("{name}:cluster"), "redis", "it is part of a cluster; use redis-cluster://host:port");
+        check(&format!("{name}:sentinel"), "redis", "it is a sentinel; use redis-sentinel://host:port/NAME");
+    }
 }
 
 #[test]

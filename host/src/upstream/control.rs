@@ -96,11 +96,13 @@ impl<'a> Control<'a> {
         if major < VERSION_MIN {
             bail!("it is version {version}; bellwether needs 7.0 or later, for PEXPIRE … NX");
         }
-        if info_field(&info, "redis_mode") == Some("sentinel") {
+        // Valkey has a name of its own for it.
+        let mode = info_field(&info, "redis_mode").or_else(|| info_field(&info, "server_mode"));
+        if mode == Some("sentinel") {
             bail!("it is a sentinel; use redis-sentinel://host:port/NAME, where NAME is what it calls the master");
         }
         let cluster = if let Target::Cluster(cluster) = &self.route.target { Some(cluster) } else { None };
-        match (info_field(&info, "redis_mode"), cluster) {
+        match (mode, cluster) {
             (Some("cluster"), None) => bail!("it is part of a cluster; use redis-cluster://host:port"),
             (Some("cluster"), Some(_)) | (_, None) => {}
             (_, Some(_)) => bail!("it is no cluster; use redis://host:port"),
