@@ -1,5 +1,7 @@
 //! A master that sentinels watch: found through them, followed when it is another, and errors that say what is wrong.
 
+mod tls;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

@@ -42,7 +42,7 @@ fn conversations() {
 
 #[test]
 fn lifetimes() {
-    let cluster = Cluster::start(3, 0);
+    let cluster = Cluster::start(6, 0);
     // Both have commands with keys of several slots.
     conversation::check_in_cluster("lifetimes", &cluster, &["destinations.txt", "set.txt"]);
     assert_eq!(cluster.redirections(), 0);
