@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::scope;
@@ -42,7 +42,8 @@ impl Apart {
     /// What the compiler says, or [`TooMuch`].
     pub(super) fn compile(&self, kind: &str, component: &[u8]) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).arg(kind).env_clear();
+        // What lists processes shows it by this name.
+        command.arg0("bellwether").args(&self.args).arg(kind).env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = match command.spawn() {
             Ok(child) => child,
