@@ -94,10 +94,8 @@ fn odd() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let first = first_policy();
     let begins =
         |tables, memories, code: &[&[u8]]| that_begins(&first, &Begins { tables, memories, code: code.concat() });
-    // A loop that hands on what it was given, and a call of itself: a compiler has to tell apart what each number is
-    // behind each of them.
+    // Loops that hand on what they were given: a compiler has to tell apart what each number is behind each of them.
     let loops = [3, 0, 0x20, 0, 13, 0, 0x0b].repeat(60_000);
-    let calls = [0x10, 0].repeat(60_000);
     let fails = Some("could not be instantiated");
     vec![
         ("a table that grows while it may", begins(1, 0, &[&MORE_TABLE, &AND_ON]), None),
@@ -114,24 +112,32 @@ fn odd() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
             with_function(&first, 16, &loops),
             Some("bytes of memory (policy_compile_bytes_max)"),
         ),
-        ("a minute to compile", with_function(&first, 16, &calls), Some("more than 5000 ms (policy_compile_ms_max)")),
     ]
 }
 
-#[test]
-fn with_what_no_compiler_makes() {
+/// Puts odd components in the folder of a sidecar with these limits, one after the other.
+fn check_odd(limits: [&str; 2], odd: &[(&str, Vec<u8>, Option<&str>)]) {
     let redis = Redis::start();
     let policies = folder(&[]);
     let flags = ["--policy-folder", policies.path().to_str().unwrap(), "--workers", "1"];
-    let compiling = ["--policy-compile-ms-max", "5000", "--policy-compile-bytes-max", "1073741824"];
-    let sidecar = Sidecar::serve(&redis, &[flags, compiling].concat());
-    let odd = odd();
+    // An endless beginning is over the sooner.
+    let fuel = ["--policy-load-fuel-max", "200000000"];
+    let sidecar = Sidecar::serve(&redis, &[&flags[..], &fuel, &limits].concat());
     let decided = beside(&sidecar, &[("fyntrix:context:", 7_200_000)], |_| {
-        for (what, component, why) in &odd {
+        for (what, component, why) in odd {
             load(&sidecar, policies.path(), what, "odd.wasm", component, *why);
         }
     });
     assert!(decided > odd.len(), "others were held up: {decided} decisions");
+}
+
+#[test]
+fn with_what_no_compiler_makes() {
+    check_odd(["--policy-compile-bytes-max", "268435456"], &odd());
+    // Calls of itself, for which memory would last a minute.
+    let calls = with_function(&first_policy(), 16, &[0x10, 0].repeat(60_000));
+    let why = Some("more than 6000 ms (policy_compile_ms_max)");
+    check_odd(["--policy-compile-ms-max", "6000"], &[("a minute to compile", calls, why)]);
 }
 
 #[test]
