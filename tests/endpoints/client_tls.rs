@@ -190,6 +190,8 @@ fn a_client_over_tls_that_is_killed() {
     let door = Door::open(&redis, &authority, &authority.sign(HOST), &["--clients-max", "2"]);
     let (mut killed, mut killer) = (door.client(None), door.sidecar.client());
     let id = killed.ask("CLIENT ID");
+    // Each listener takes its clients by itself: only an answer shows that the room is taken.
+    assert_eq!(killer.ask("PING"), "+PONG");
     let mut third = door.client(None);
     third.try_send(&encoded(&["PING"]));
     assert_eq!(third.try_reply(), None, "there is no room");
