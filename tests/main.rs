@@ -11,6 +11,7 @@
 mod admin;
 mod bench;
 mod breaker;
+mod busy;
 mod calendars;
 mod cli;
 mod cluster;

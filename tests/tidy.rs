@@ -200,7 +200,7 @@ const LAYERS: [Rule; 8] = [
 fn layer(path: &str) -> Option<&'static [&'static str]> {
     let module = path.strip_prefix("host/src/")?.split(['/', '.']).next()?;
     Some(match module {
-        "buffers" | "clock" | "files" => &[],
+        "buffers" | "busy" | "clock" | "files" => &[],
         "tls" => &["tls", "files"],
         "users" => &["users", "files"],
         "resp" => &["resp"],
@@ -239,6 +239,7 @@ fn layer(path: &str) -> Option<&'static [&'static str]> {
             "session",
             "worker",
             "buffers",
+            "busy",
             "clock",
             "proxy",
             "record",

@@ -151,6 +151,10 @@ settings! {
     users_file: Option<PathBuf> = "";
     /// Worker threads. 0: one for each core.
     workers: usize = "0";
+    /// Microseconds for which a worker that has just had something to do goes on looking for more before it sleeps. To
+    /// be woken takes longer than most requests, so that latencies are shorter, at the cost of up to a whole processor
+    /// for each worker: where there is one to spare. 0: it sleeps at once.
+    busy_poll_us: u64 = "0";
     /// Folder with policies: NAME.wasm replaces or adds a component, NAME.toml gives settings. It is watched. Or an
     /// artifact in a registry, pinned by its digest, that is pulled at the start. Empty: only the standard policies.
     policy_folder: Option<PolicyFolder> = "";

@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod buffers;
+pub mod busy;
 pub mod cli;
 pub mod clock;
 pub mod command;

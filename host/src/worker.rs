@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::busy::Busy;
 use crate::clock::Clock;
 use crate::command::Table;
 use crate::config::Config;
@@ -136,6 +137,10 @@ async fn run(index: usize, setup: Setup, mut orders: mpsc::UnboundedReceiver<Ord
     // So that readiness says whether the server can be reached, and the first client does not wait.
     let db = shared.facts.borrow().db;
     drop(shared.lanes.shared(Protocol::Resp2, db));
+    if shared.config.busy_poll_us > 0 {
+        let shared = Rc::clone(&shared);
+        drop(tokio::task::spawn_local(async move { shared.busy.keep_awake().await }));
+    }
     let mut sessions = JoinSet::new();
     let mut look = tokio::time::interval(PING_EVERY);
     loop {
@@ -218,6 +223,7 @@ fn shared(worker: usize, setup: Setup) -> Shared {
     let commands = RefCell::new(Rc::new(Table::clone(&facts.commands)));
     Shared {
         worker,
+        busy: Busy::new(Duration::from_micros(config.busy_poll_us)),
         config,
         users,
         clock,

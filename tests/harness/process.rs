@@ -51,9 +51,33 @@ impl Process {
         assert!(sent.success(), "kill -s {name}");
     }
 
+    /// Kills the processes that it has started.
+    pub fn kill_children(&self) -> usize {
+        let parent = format!("PPid:\t{}\n", self.child.id());
+        let is_child = |id: &String| {
+            std::fs::read_to_string(format!("/proc/{id}/status")).is_ok_and(|status| status.contains(&parent))
+        };
+        let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let children: Vec<_> = all.filter(|name| name.parse::<u32>().is_ok()).filter(is_child).collect();
+        children
+            .iter()
+            .for_each(|id| assert!(Command::new("kill").args(["-s", "KILL", id]).status().unwrap().success()));
+        children.len()
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How long one of its threads has had a processor.
+    pub fn thread_time(&self, name: &str) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let named = threads
+            .map(|entry| entry.unwrap().path())
+            .find(|thread| std::fs::read_to_string(thread.join("comm")).is_ok_and(|is| is.trim_end() == name));
+        let times = std::fs::read_to_string(named.unwrap().join("schedstat")).unwrap();
+        Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
     }
 
     /// The memory it holds.

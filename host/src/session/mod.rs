@@ -37,6 +37,7 @@ pub use socket::Incoming;
 use socket::Socket;
 
 use crate::buffers::Quiet;
+use crate::busy::Busy;
 use crate::clock::Clock;
 use crate::command::{Command, Kind, Table};
 use crate::config::Config;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub users: Users,
     /// The clock.
     pub clock: Clock,
+    /// Keeps the worker awake for a while.
+    pub busy: Busy,
     /// The worker's lanes.
     pub lanes: Lanes,
     /// What the worker keeps of hot keys.
@@ -242,6 +245,7 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.busy.stir();
         loop {
             self.outbox.register(cx.waker());
             if self.outbox.has_missed() {
