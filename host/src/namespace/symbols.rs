@@ -21,7 +21,7 @@ pub(super) struct Names {
 /// The symbol table, for look-ups.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
-    exact: FxHashMap<String, MarketId>,
+    exact: FxHashMap<Box<[u8]>, MarketId>,
     /// What exact ones begin with: most parts of keys are no symbols.
     begins: ByteSet,
     suffixes: Affixes,
@@ -31,7 +31,7 @@ pub(super) struct Symbols {
 /// Texts that symbols end in, or begin with, and their markets. Looked up by length, since every write asks.
 #[derive(Debug, Default)]
 struct Affixes {
-    markets: FxHashMap<String, MarketId>,
+    markets: FxHashMap<Box<[u8]>, MarketId>,
     /// Their outermost bytes.
     bytes: ByteSet,
     /// Longest first, each once.
@@ -96,7 +96,7 @@ impl Symbols {
             match match_by {
                 SymbolMatch::Exact => {
                     symbols.begins.insert(text.bytes().next());
-                    symbols.exact.insert(text, market);
+                    symbols.exact.insert(text.into_bytes().into(), market);
                 }
                 SymbolMatch::Suffix => symbols.suffixes.add(text.bytes().last(), text, market),
                 SymbolMatch::Prefix => symbols.prefixes.add(text.bytes().next(), text, market),
@@ -106,10 +106,10 @@ impl Symbols {
     }
 
     /// The market of a symbol.
-    pub(super) fn market(&self, symbol: &str) -> Option<MarketId> {
+    pub(super) fn market(&self, symbol: &[u8]) -> Option<MarketId> {
         let suffix = |length| symbol.get(symbol.len() - length..);
         let prefix = |length| symbol.get(..length);
-        let (first, last) = (*symbol.as_bytes().first()?, *symbol.as_bytes().last()?);
+        let (first, last) = (*symbol.first()?, *symbol.last()?);
         let exact = if self.begins.contains(first) { self.exact.get(symbol).copied() } else { None };
         exact
             .or_else(|| self.suffixes.market(last, symbol, suffix))
@@ -132,12 +132,12 @@ impl Affixes {
         if let Err(at) = self.lengths.binary_search_by(|known| length.cmp(known)) {
             self.lengths.insert(at, length);
         }
-        self.markets.insert(text, market);
+        self.markets.insert(text.into_bytes().into(), market);
     }
 
     /// The market of the longest text that `cut` takes from the symbol; the symbol itself is longer, and `byte` is its
     /// outermost one on that side.
-    fn market<'a>(&self, byte: u8, symbol: &'a str, cut: impl Fn(usize) -> Option<&'a str>) -> Option<MarketId> {
+    fn market<'a>(&self, byte: u8, symbol: &[u8], cut: impl Fn(usize) -> Option<&'a [u8]>) -> Option<MarketId> {
         if !self.bytes.contains(byte) {
             return None;
         }

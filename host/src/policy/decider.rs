@@ -140,9 +140,8 @@ struct Failure {
 /// What a remembered decision depends on. Inputs that the policy did not declare are blank.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct MemoKey {
-    rule: RuleId,
-    market: Option<u32>,
-    command: Data,
+    /// The rule, the place of the market and one more, and the command, in one number that is hashed at once.
+    of: u64,
     value_bytes: u64,
     client_ttl: Option<u64>,
     key: Option<Box<str>>,
@@ -425,10 +424,10 @@ impl Decider {
 }
 
 fn memo_key(reads: Inputs, question: &Question<'_>, market: Option<u32>) -> MemoKey {
+    let command = if reads.command { question.command } else { Data::Other };
+    let market = market.map_or(0, |place| u64::from(place) + 1);
     MemoKey {
-        rule: question.rule,
-        market,
-        command: if reads.command { question.command } else { Data::Other },
+        of: question.rule.index() as u64 | market << 16 | (command as u64) << 56,
         value_bytes: if reads.value_bytes { question.value_bytes } else { 0 },
         client_ttl: if reads.client_ttl { question.client_ttl } else { None },
         key: reads.key.then(|| question.key.into()),
