@@ -1,6 +1,6 @@
 //! A generation: all policies of a set, loaded together or not at all.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use super::log::one_line;
 use super::selftest::{self, Passed, Trial};
 use super::standard::Standard;
 use super::{Description, Market, Role};
-use crate::namespace::{RuleTable, SymbolRule};
+use crate::namespace::{Rule, RuleTable, SymbolRule};
 
 /// A policy as it is asked for: name, component and settings.
 #[derive(Clone, Debug)]
@@ -65,6 +65,9 @@ pub struct Policy {
     pub(super) loaded: Loaded,
     /// Its cases, as they were shipped: others have to be run.
     cases: Option<String>,
+    /// What it has been asked once: its answer is its settings'.
+    rules: OnceLock<(Vec<Rule>, Vec<SymbolRule>)>,
+    markets: OnceLock<Vec<Market>>,
 }
 
 /// A policy that is being loaded.
@@ -216,12 +219,8 @@ impl PolicySet {
     /// # Errors
     /// The policy failed.
     pub fn markets(&self) -> anyhow::Result<Vec<Market>> {
-        let Some(policy) = self.market.and_then(|index| self.policies.get(index)) else { return Ok(Vec::new()) };
-        let markets = || {
-            let (mut instance, _) = Instance::new(&policy.name, &policy.loaded, &policy.settings, None)?;
-            instance.markets()
-        };
-        markets().with_context(|| format!("policy {:?}", policy.name))
+        let Some(policy) = self.market_policy() else { return Ok(Vec::new()) };
+        policy.once(&policy.markets, Instance::markets)
     }
 
     /// How the components that its engine loaded came by their code.
@@ -289,12 +288,23 @@ impl Policy {
     }
 
     /// The rules of a namespaces policy, as it is configured.
-    fn rules(&self) -> anyhow::Result<(Vec<crate::namespace::Rule>, Vec<SymbolRule>)> {
-        let rules = || {
-            let (mut instance, _) = Instance::new(&self.name, &self.loaded, &self.settings, None)?;
-            instance.rules()
-        };
-        rules().with_context(|| format!("policy {:?}", self.name))
+    fn rules(&self) -> anyhow::Result<(Vec<Rule>, Vec<SymbolRule>)> {
+        self.once(&self.rules, Instance::rules)
+    }
+
+    /// What it answers, of an instance of its own the first time: it goes on from generation to generation, and to ask
+    /// again takes time from those who are served.
+    fn once<T: Clone>(
+        &self,
+        known: &OnceLock<T>,
+        ask: impl FnOnce(&mut Instance) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if let Some(known) = known.get() {
+            return Ok(known.clone());
+        }
+        let asked = || ask(&mut Instance::new(&self.name, &self.loaded, &self.settings, None)?.0);
+        let answer = asked().with_context(|| format!("policy {:?}", self.name))?;
+        Ok(known.get_or_init(|| answer).clone())
     }
 
     /// Its name, digest and, where they matter, its settings' digest.
@@ -360,6 +370,8 @@ impl<'a> Begun<'a> {
             condition: Arc::default(),
             loaded: trial.loaded,
             cases: mount.cases.clone(),
+            rules: OnceLock::new(),
+            markets: OnceLock::new(),
         })
     }
 }
