@@ -80,9 +80,10 @@ impl Apart {
             Some(Signal::ABORT) => {
                 format!("compiling it takes more than {bytes} bytes of memory (policy_compile_bytes_max)")
             }
-            Some(Signal::KILL) => {
-                "the process that compiled it was killed, as the system does when memory is short".into()
-            }
+            Some(Signal::KILL) => format!(
+                "the process that compiled it was killed, as the system does when memory is short: give it more, or \
+                 let compiling take less than {bytes} bytes (policy_compile_bytes_max)"
+            ),
             _ => format!("the process that compiled it ended by itself ({status})"),
         })
         .into())

@@ -22,7 +22,7 @@ impl TtlPolicy for Outside {
     }
 
     fn decide(&self, request: &Request) -> Result<Decision, String> {
-        let told = match request.key.rsplit(':').next().unwrap_or_default() {
+        let told = match request.key.split(':').nth(1).unwrap_or_default() {
             "panic" => panic!("the message of a panic"),
             "clock" => shown(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)),
             "stopwatch" => shown(std::time::Instant::now().elapsed()),
