@@ -35,8 +35,8 @@ bench *flags:
     cargo build --profile dist --locked -p bench-decisions
     python3 tests/bench/run.py {{ flags }}
 
-# What clients notice of a thousand reloads, and of hostile policies (--quick: three minutes). The report is
-# target/bench/reload/report.md.
+# What clients notice of a thousand reloads, and of hostile policies (--quick: three minutes; all: half an hour). The
+# report is target/bench/reload/report.md.
 bench-reload *flags:
     cargo build --profile dist --locked
     cargo build --profile dist --locked -p bench-load

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::folder;
-use crate::harness::policies::{hostile, ttl};
+use crate::harness::policies::{first_policy, hostile, hostile_roles, outside, ttl};
 
 /// Runs a command from the top of the workspace, and shows what it said where it failed.
 fn run(command: &mut Command) {
@@ -30,12 +30,17 @@ fn smoke() {
 
 #[test]
 fn smoke_of_reloads() {
-    let files = folder(&[("ttl.wasm", &ttl(0)), ("hostile.wasm", hostile())]);
-    let out = files.path().join("out");
+    let components = folder(&[
+        ("ttl.wasm", &ttl(0)),
+        ("hostile.wasm", hostile()),
+        ("hostile-roles.wasm", hostile_roles()),
+        ("first.wasm", &first_policy()),
+        ("outside.wasm", outside()),
+    ]);
+    let out = components.path().join("out");
     let mut smoke = Command::new("python3");
     smoke.args(["-B", "tests/bench/reload.py", "--smoke", "--binary", env!("CARGO_BIN_EXE_bellwether"), "--load"]);
-    smoke.arg(load()).arg("--ttl").arg(files.path().join("ttl.wasm"));
-    run(smoke.arg("--hostile").arg(files.path().join("hostile.wasm")).arg("--out").arg(&out));
+    run(smoke.arg(load()).arg("--components").arg(components.path()).arg("--out").arg(&out));
     let raw: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("raw.json")).unwrap()).unwrap();
     let counted = |section: &str| {
         let records = raw["records"].as_array().unwrap().iter();
@@ -48,7 +53,15 @@ fn smoke_of_reloads() {
     // Other settings compile nothing.
     assert_eq!((counted("settings"), counted("component")), ((3, 0), (2, 2)));
     let report = std::fs::read_to_string(out.join("report.md")).unwrap();
-    for section in ["## Goals", "## Reloads under load", "## Hostile policies that decide", "that are loaded"] {
+    for section in [
+        "## Goals",
+        "## Reloads under load",
+        "### As a ttl policy",
+        "### As market hours",
+        "### With WASI",
+        "| many tables |",
+        "### A component of all roles, by its settings",
+    ] {
         assert!(report.contains(section), "{section:?} is not in the report:\n{report}");
     }
 }

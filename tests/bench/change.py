@@ -41,16 +41,11 @@ class Folder:
         text = f'[settings.namespaces."fyntrix:general"]\nopen_ttl_ms = {60_000 + number}\n'
         self.put("ttl.toml", text.encode())
 
-    def other_component(self, component: bytes, number: int) -> None:
+    def other_component(self, policy: str, component: bytes, number: int) -> None:
         """The same component with other bytes, so that it has to be compiled: a custom section, which has the id 0, its
         size, and a name, which is all that is in it."""
         name = f"build {number}".encode()
-        self.put("ttl.wasm", component + bytes([0, len(name) + 1, len(name)]) + name)
-
-    def hostile(self, setting: str, number: int) -> None:
-        """A policy that misbehaves while it is loaded."""
-        text = f'component = "hostile"\n[settings]\n{setting}\nttl_ms = {1000 + number}\n'
-        self.put("late.toml", text.encode())
+        self.put(f"{policy}.wasm", component + bytes([0, len(name) + 1, len(name)]) + name)
 
 
 class Changes:

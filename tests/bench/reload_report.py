@@ -11,6 +11,12 @@ TAIL_RATIO_MAX = 1.5
 GROWTH_RATIO_MAX = 1.1
 # With fewer reloads a tenth is not enough for what is taken once to be taken.
 RELOADS_MIN = 500
+# By sort: those that decide, and those that are loaded.
+SORTS_OF_HOSTILE = {
+    "ttl": ("As a ttl policy", "A ttl policy, by its settings, and by what no compiler makes"),
+    "market hours": ("As market hours, by the market", "A component of all roles, by its settings"),
+    "WASI": ("With WASI", "With WASI"),
+}
 SORTS = {"settings": "other settings, nothing compiled", "component": "another component, compiled each time"}
 
 
@@ -63,7 +69,7 @@ def goal_table(raw: dict) -> str:
             flat = verdict(growth[1] <= GROWTH_RATIO_MAX * growth[0])
             flat = flat if made >= RELOADS_MIN else "too few reloads to say"
             lines.append(f"| memory after the last reload | ≤ {GROWTH_RATIO_MAX} × | {said} | {flat} |")
-    return "\n".join(lines)
+    return "\n".join(lines + misbehaved(results))
 
 
 def verdict(met: bool) -> str:
@@ -180,26 +186,34 @@ def hostile(results: Results, options: dict) -> str:
     lines = [
         "## Hostile policies that decide",
         "",
-        f"Each is mounted under a prefix of its own; the load goes to other keys. Alone: {rate:g} writes a second go "
-        "to the prefix, and it misbehaves for all. Mixed: as many writes more for which it behaves, so that it is not "
-        "left alone. Latencies in µs, of the other keys, and beside a sidecar in the same round that has no such "
-        "policy; wrong: replies to either.",
-        "",
-        "| | wrong | p99 without | p99 alone | beside | p99 mixed | beside | p99.9 mixed | its own writes, p99 |",
-        "|---" * 9 + "|",
+        f"Each way to misbehave is asked for under a prefix of its own; the load goes to keys of other rules. Alone: "
+        f"{rate:g} writes a second go to the prefix, and it misbehaves for all. Mixed: as many writes more for which "
+        "the same component behaves, so that it is not left alone. Latencies in µs, of the other keys, and beside a "
+        "sidecar in the same round that has no such policy. A reply to either that is wrong ends the run.",
     ]
-    for case in cases:
-        of = lambda path, name, case=case: results.spread("hostile", case, path, "latency_us", name)
-        beside = lambda path, case=case: tail_said(tails(results, "hostile", case, "p99", path, "without"))
-        own = results.values("hostile", case, "beside", "others")
-        own = [figures["latency_us"]["p99"] for others in own.values() for figures in others.values()]
-        cells = [case["way"], "0", median(of("without", "p99"), "{:,.0f}")]
-        for path in ("beside", "mixed"):
-            cells += [median(of(path, "p99"), "{:,.0f}"), beside(path)]
-        cells += [median(of("mixed", "p99.9"), "{:,.0f}"), median(Spread.of(own), "{:,.0f}")]
-        lines.append(f"| {' | '.join(cells)} |")
-    after = results.spread("hostile", {"memory": True}, "after", "resident_mib")
-    return "\n".join([*lines, "", f"Resident memory of the sidecar after all of them: {median(after, '{:.0f}')} MiB."])
+    head = "| | p99 without | p99 alone | beside | p99 mixed | beside | p99.9 mixed | its own, p99 |"
+    for sort, (what, _) in SORTS_OF_HOSTILE.items():
+        rows = table(what, head, [deciding(results, case) for case in cases if case["sort"] == sort])
+        after = results.spread("hostile", {"memory": True}, sort, "resident_mib")
+        lines += [*rows, "", f"Resident memory of the sidecar at the end: {median(after, '{:.0f}')} MiB."] if rows else []
+    return "\n".join(lines)
+
+
+def table(what: str, head: str, rows: list[str]) -> list[str]:
+    """A table with its heading; nothing where it would be empty."""
+    return ["", f"### {what}", "", head, "|---" * (head.count("|") - 1) + "|", *rows] if rows else []
+
+
+def deciding(results: Results, case: dict) -> str:
+    """The row of one way."""
+    of = lambda path, name: results.spread("hostile", case, path, "latency_us", name)
+    own = results.values("hostile", case, "beside", "others")
+    own = [figures["latency_us"]["p99"] for others in own.values() for figures in others.values()]
+    cells = [case["way"], median(of("without", "p99"), "{:,.0f}")]
+    for path in ("beside", "mixed"):
+        cells += [median(of(path, "p99"), "{:,.0f}"), tail_said(tails(results, "hostile", case, "p99", path, "without"))]
+    cells += [median(of("mixed", "p99.9"), "{:,.0f}"), median(Spread.of(own), "{:,.0f}")]
+    return f"| {' | '.join(cells)} |"
 
 
 def loading(results: Results) -> str:
@@ -207,23 +221,37 @@ def loading(results: Results) -> str:
     cases = results.cases("loading")
     if not cases:
         return ""
-    lines = [
-        "## Hostile policies that are loaded",
-        "",
-        "A policy that misbehaves in `configure` or `describe` is put into the folder again and again.",
-        "",
-        "| | wrong | loaded or refused | p99 without | p99 beside | | p99.9 without | p99.9 beside | |",
-        "|---" * 9 + "|",
-    ]
-    for case in cases:
-        cells = [f"`{case['way']}`", "0"]
-        cells.append(str(sum(len(each) for each in results.values("loading", case, "beside", "seconds_each").values())))
-        for name in ("p99", "p99.9"):
-            of = lambda path, case=case, name=name: results.spread("loading", case, path, "latency_us", name)
-            cells += [median(of("without"), "{:,.0f}"), median(of("beside"), "{:,.0f}")]
-            cells.append(tail_said(tails(results, "loading", case, name, "beside", "without")))
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = ["## Hostile policies that are loaded", "", "Each is put into the folder again and again."]
+    head = "| | loaded or refused | p99 without | p99 beside | | p99.9 without | p99.9 beside | |"
+    for sort, (_, what) in SORTS_OF_HOSTILE.items():
+        lines += table(what, head, [loaded(results, case) for case in cases if case["sort"] == sort])
     return "\n".join(lines)
+
+
+def loaded(results: Results, case: dict) -> str:
+    """The row of one policy."""
+    each = results.values("loading", case, "beside", "seconds_each").values()
+    cells = [case["way"], str(sum(map(len, each)))]
+    for name in ("p99", "p99.9"):
+        of = lambda path, name=name: results.spread("loading", case, path, "latency_us", name)
+        cells += [median(of("without"), "{:,.0f}"), median(of("beside"), "{:,.0f}")]
+        cells.append(tail_said(tails(results, "loading", case, name, "beside", "without")))
+    return f"| {' | '.join(cells)} |"
+
+
+def misbehaved(results: Results) -> list[str]:
+    """The rows of the goals for hostile policies: the p99 of other keys beside each, in one line."""
+    lines = []
+    for section, what, path in (
+        ("hostile", "ways to misbehave in a decision, p99 of other keys", "mixed"),
+        ("loading", "components and settings that misbehave while they are loaded, p99 of other keys", "beside"),
+    ):
+        cases = [case for case in results.cases(section) if "way" in case and case["way"] != "well"]
+        of = [tails(results, section, case, "p99", path, "without") for case in cases]
+        all_of = Spread.of([tail.median for tail in of if tail])
+        if all_of:
+            lines.append(f"| {len(cases)} {what} | stated | {tail_said(all_of)} beside a sidecar without | below |")
+    return lines
 
 
 def reading(raw: dict) -> str:

@@ -4,7 +4,6 @@ that hold however slow a machine is: a delay delays, a lie is caught, a pause is
 import argparse
 import contextlib
 import pathlib
-import socket
 import socketserver
 import tempfile
 import threading
@@ -17,7 +16,7 @@ import plot
 import report
 import servers
 from measure import Bench
-from results import Results, Spread, goals
+from results import PROXIES, Results, Spread, goals
 
 PAUSE_SECONDS = 0.4
 
@@ -179,7 +178,8 @@ def reported(bench: Bench) -> None:
         check("load" in cpu and "redis" in cpu, f"no CPU time in {record}")
     picture = xml.etree.ElementTree.fromstring(report.picture(raw))
     bars = [rect for rect in picture.iter("{http://www.w3.org/2000/svg}rect") if rect.get("x") == str(plot.LEFT)]
-    shown = [r for r in bench.records if r["section"] == "closed" and "direct" not in r["path"]]
+    drawn = ("sidecar", "sidecar, near", *PROXIES)
+    shown = [r for r in bench.records if r["section"] == "closed" and r["path"] in drawn]
     check(len(bars) * bench.rounds == len(shown) > 0, f"{len(bars)} bars in the picture, of {len(shown)} measurements")
 
 

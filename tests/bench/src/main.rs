@@ -11,6 +11,9 @@ mod load;
 mod open;
 mod template;
 mod verbs;
+#[path = "../../harness/wasm.rs"]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "the end-to-end tests have it too")]
+mod wasm;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,7 +30,8 @@ usage: bench-load VERB [--name value]…
           of: get set set-px mget hset hset-pexpire zadd zadd-pexpire
   fill    --to ADDRESS [--value-bytes 256] [--keys 10000] [--prefix …] [--namespaces N]: SETs every key
   hold    --to ADDRESS [--connections 1000]: connections that do nothing, until standard input ends
-  delay   --listen ADDRESS --to ADDRESS [--ms 1]: a way that is so much longer, there and back together";
+  delay   --listen ADDRESS --to ADDRESS [--ms 1]: a way that is so much longer, there and back together
+  odd     --of FILE --into FOLDER: a ttl component with what no compiler makes, of each kind one";
 
 fn main() -> ExitCode {
     match run() {
@@ -50,6 +54,7 @@ fn run() -> anyhow::Result<()> {
         "fill" => verbs::fill(&mut arguments),
         "hold" => verbs::hold(&mut arguments),
         "delay" => verbs::delay(&mut arguments),
+        "odd" => verbs::odd(&mut arguments),
         _ => anyhow::bail!("no verb {verb:?}\n{USAGE}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::figures::Figures;
 use crate::keys::Keys;
 use crate::load::{Load, SILENCE_MAX};
 use crate::template::{Request, Shape, mix, shown};
-use crate::{closed, delay, open};
+use crate::{closed, delay, open, wasm};
 
 const KEYS: usize = 10_000;
 const PREFIX: &str = "fyntrix:general:";
@@ -75,6 +76,22 @@ pub(crate) fn delay(arguments: &mut Arguments) -> anyhow::Result<()> {
     let delay = arguments.span("ms", 1e3, 1.0)?;
     arguments.finish()?;
     delay::run(listen, to, delay)
+}
+
+/// `odd`: the files, what is odd about each, and what a refusal of it says.
+pub(crate) fn odd(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let of: PathBuf = arguments.take("of")?.context("--of is missing: a ttl component")?;
+    let into: PathBuf = arguments.take("into")?.context("--into is missing: a folder")?;
+    arguments.finish()?;
+    let ttl = std::fs::read(&of).with_context(|| format!("cannot read {}", of.display()))?;
+    ensure!(ttl.starts_with(b"\0asm\x0d"), "{} is no component", of.display());
+    let all = wasm::odd(&ttl).into_iter().chain([wasm::slow_to_compile(&ttl)]);
+    let told = all.enumerate().map(|(number, odd)| {
+        let file = into.join(format!("{number}.wasm"));
+        std::fs::write(&file, odd.component).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(json!({ "what": odd.what, "file": file, "refused": odd.refused }))
+    });
+    print(&told.collect::<anyhow::Result<Value>>()?)
 }
 
 /// A client's connection, which the server has answered on: one that only waits to be accepted is none yet, and too
