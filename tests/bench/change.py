@@ -3,6 +3,7 @@ clients do meanwhile."""
 
 import contextlib
 import http.client
+import json
 import os
 import pathlib
 import re
@@ -49,25 +50,27 @@ class Folder:
 
 
 class Changes:
-    """Changes one after the other, each as soon as the one before is in force."""
+    """Changes one after the other, each as soon as the one before is in force, or refused where it is to be."""
 
-    def __init__(self, sidecar: servers.Server, change: Callable[[int], None], refused: bool = False):
+    def __init__(self, sidecar: servers.Server, change: Callable[[int], None], refused: str | None = None):
         self.sidecar, self.change = sidecar, change
-        # A change may be refused, and that is no failure.
-        self.may_be_refused = refused
+        # What is said where each change is to be refused. None: each is to be put in force.
+        self.refused = refused
         self.connection = http.client.HTTPConnection("127.0.0.1", sidecar.admin, timeout=PATIENCE_SECONDS)
         self.made = 0
         self.failure: servers.Failure | None = None
 
     def counts(self) -> dict[str, int]:
         """What the sidecar has counted."""
-        try:
-            self.connection.request("GET", "/metrics")
-            lines = self.connection.getresponse().read().decode().splitlines()
-        except (OSError, http.client.HTTPException) as error:
-            raise servers.Failure(f"{self.sidecar.name} does not tell its metrics: {error}") from None
-        found = (COUNTED.match(line) for line in lines)
+        found = (COUNTED.match(line) for line in self._get("/metrics").splitlines())
         return {match[1]: int(match[2]) for match in found if match}
+
+    def _get(self, path: str) -> str:
+        try:
+            self.connection.request("GET", path)
+            return self.connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise servers.Failure(f"{self.sidecar.name} does not answer {path}: {error}") from None
 
     def compiled(self) -> dict[str, int]:
         """How many generations were put in force, and components compiled, since the start."""
@@ -76,8 +79,8 @@ class Changes:
 
     @contextlib.contextmanager
     def during(self, until: int):
-        """Makes changes while the block runs, but no more in all than `until`; filled in at its end: how many, and what
-        each took."""
+        """Makes changes while the block runs, but no more in all than `until`; filled in at its end: how many, and
+        what each took."""
         stop, told = threading.Event(), {"seconds_each": [], "resident_mib": []}
         thread = threading.Thread(target=self._run, args=(stop, until, told), daemon=True)
         before = self.compiled()
@@ -111,22 +114,30 @@ class Changes:
             self.failure = failure
 
     def _one(self, told: dict) -> None:
-        """One change, and the wait until it is in force; or refused, where it may be."""
+        """One change, and the wait until it is in force, or refused."""
         before, begun = self.counts(), time.monotonic()
         self.change(self.made + 1)
         while True:
             time.sleep(LOOK_SECONDS)
             now = self.counts()
-            refused = now["generations_refused"] > before["generations_refused"]
-            if refused and not self.may_be_refused:
-                raise servers.Failure(f"change {self.made + 1} was refused")
-            if refused or now["generations"] > before["generations"]:
+            if now["generations_refused"] > before["generations_refused"]:
+                self._expect(json.loads(self._get("/policies"))["last_refused"]["reason"])
+                break
+            if now["generations"] > before["generations"]:
+                self._expect(None)
                 break
             if time.monotonic() - begun > PATIENCE_SECONDS:
                 raise servers.Failure(f"change {self.made + 1} is not in force after {PATIENCE_SECONDS:g} s")
         self.made += 1
         told["seconds_each"].append(round(time.monotonic() - begun, 4))
         told["resident_mib"].append(resident_mib(self.sidecar))
+
+    def _expect(self, refused: str | None) -> None:
+        """What came of a change has to be what was to come of it."""
+        if refused is None and self.refused is not None:
+            raise servers.Failure(f"change {self.made + 1} is in force, and was to be refused: {self.refused}")
+        if refused is not None and (self.refused is None or self.refused not in refused):
+            raise servers.Failure(f"change {self.made + 1} was refused: {refused}; expected {self.refused}")
 
 
 def resident_mib(server: servers.Server) -> float:

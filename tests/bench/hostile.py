@@ -25,12 +25,28 @@ MARKETS = (
     *("backwards", "zero", "negative", "beyond", "well"),
 )
 WASI = ("panic", "exit", "flood", "hold", "wait", "print", "well")
-# Settings of tests/hostile, and of tests/hostile-roles, that misbehave when they are loaded.
-SETTINGS = ('configure = "loop"', 'configure = "slow"', 'configure = "trap"', 'configure = "grow"')
-SETTINGS += ('describe = "loop"', 'describe = "huge"')
-RULES = ("loop", "trap", "grow", "error", "many", "giant", "long", "longest", "same", "nameless")
-ROLES = (*(f'rules = "{how}"' for how in RULES), 'symbols = "loop"', 'symbols = "many"', 'symbols = "same"')
-ROLES += ("nonsense = 1", 'start = "slow"')
+# Settings of tests/hostile, and of tests/hostile-roles, that misbehave when they are loaded, and what the refusal says.
+# None: they are put in force.
+SETTINGS = {
+    **{f'configure = "{how}"': "failed while it was configured" for how in ("loop", "trap", "grow")},
+    'configure = "slow"': None,
+    'describe = "loop"': "failed to describe itself",
+    'describe = "huge"': None,
+}
+ROLES = {
+    **{f'rules = "{how}"': "failed to give its rules" for how in ("loop", "trap", "grow", "giant")},
+    'rules = "error"': "e e e",
+    'rules = "many"': "gave 10001 rules; at most 10000 are allowed",
+    'rules = "long"': "must end in ':' and have at most 512 bytes",
+    'rules = "longest"': 'rule "r0": the prefix "ppp',
+    'rules = "same"': 'two rules are called "same"',
+    'rules = "nameless"': "a rule's name must have 1 to 64 bytes",
+    'symbols = "loop"': "failed to give its symbols",
+    'symbols = "many"': "symbols; at most 10000 are allowed",
+    'symbols = "same"': "stands twice in the symbol table",
+    "nonsense = 1": 'unknown setting "nonsense"',
+    'start = "slow"': None,
+}
 # Lower than by default, so that what is refused for them is refused sooner.
 LIMITS = ("--policy-compile-bytes-max", 1 << 28, "--policy-compile-ms-max", 6_000)
 FALLBACK_MS = 7_777
@@ -43,8 +59,8 @@ class Ways:
     ttl: tuple[str, ...] = TTL
     markets: tuple[str, ...] = MARKETS
     wasi: tuple[str, ...] = WASI
-    settings: tuple[str, ...] = SETTINGS
-    roles: tuple[str, ...] = ROLES
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    roles: tuple[str, ...] = tuple(ROLES)
     # Of the odd components, by what is odd. None: all of them.
     odd: tuple[str, ...] | None = None
 
@@ -54,11 +70,12 @@ QUICK = Ways(
     ("loop", "grow", "recurse", "unreachable", "bomb-reason", "line-flood", "market-flood", "error", "well"),
     ("find-loop", "loop", "trap"),
     ("panic", "flood", "hold"),
-    SETTINGS[:2],
+    ('configure = "loop"', 'configure = "slow"'),
     ('rules = "grow"',),
     ("all memory to compile", "no end of the beginning"),
 )
-SMOKE = Ways(("unreachable", "well"), ("trap",), ("panic",), SETTINGS[2:3], ROLES[3:4], ("many tables",))
+ONE_SETTING, ONE_RULE = ('configure = "trap"',), ('rules = "error"',)
+SMOKE = Ways(("unreachable", "well"), ("trap",), ("panic",), ONE_SETTING, ONE_RULE, ("many tables",))
 
 
 @dataclasses.dataclass
@@ -74,6 +91,16 @@ class Extent:
     requests: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What misbehaves while it is loaded."""
+
+    # Puts it there; the number makes it another one each time.
+    put: Callable[[Stand, int], None]
+    # What its refusal says. None: it is put in force.
+    refused: str | None
+
+
 @dataclasses.dataclass
 class Sort:
     """Hostile policies of a sort: their files, which keys they misbehave and behave for, and whose load is measured."""
@@ -83,7 +110,7 @@ class Sort:
     # By way.
     keys: dict[str, tuple[str, str]]
     # Settings that are put there, or components that are, by what they are called in the report.
-    loaded: dict[str, Callable[[Stand, int], None]]
+    loaded: dict[str, Load]
     # What is taken away when it has been.
     late: str
     prefix: str = "fyntrix:general:"
@@ -112,7 +139,7 @@ def ttl(bench: Bench, extent: Extent, components: dict[str, bytes]) -> Sort:
     of = lambda way: rule(f"hostile:{way}:", f"hostile-{way}") + rule(f"calm-{way}:", f"hostile-{way}")
     files = {"hostile.wasm": components["hostile"], "namespaces.toml": "".join(map(of, keys)).encode()}
     files |= {f"hostile-{way}.toml": b'component = "hostile"\n' for way in ways.ttl}
-    loaded = {f"`{setting}`": settings_of(setting) for setting in ways.settings}
+    loaded = {f"`{setting}`": Load(settings_of(setting), SETTINGS[setting]) for setting in ways.settings}
     return Sort("ttl", files, keys, loaded | odd(bench, ways, components["first"]), "late")
 
 
@@ -124,7 +151,7 @@ def markets(extent: Extent, components: dict[str, bytes]) -> Sort:
     files = {"hostile.wasm": components["hostile"], "market-hours.wasm": components["hostile-roles"]}
     files["namespaces.toml"] = text.encode()
     keys = {way: (f"of-{way}:well:", "of-well:well:") for way in ways.markets}
-    loaded = {f"`{setting}`": roles_of(setting) for setting in ways.roles}
+    loaded = {f"`{setting}`": Load(roles_of(setting), ROLES[setting]) for setting in ways.roles}
     # These are the market hours of all: keys without a market do not ask them.
     return Sort("market hours", files, keys, loaded, "market-hours", prefix="fyntrix:context:")
 
@@ -156,16 +183,15 @@ def roles_of(setting: str) -> Callable[[Stand, int], None]:
     return lambda stand, number: stand.folder.put("market-hours.toml", text.format(setting, other, number).encode())
 
 
-def odd(bench: Bench, ways: Ways, component: bytes) -> dict[str, Callable[[Stand, int], None]]:
+def odd(bench: Bench, ways: Ways, component: bytes) -> dict[str, Load]:
     """Components with what no compiler makes, each time with other bytes."""
     of, into = bench.place.folder / "first.wasm", bench.place.folder / "odd"
     of.write_bytes(component)
     into.mkdir()
     made = json.loads(bench.output([str(bench.place.load), "odd", "--of", str(of), "--into", str(into)], 60))
-    files = {one["what"]: pathlib.Path(one["file"]).read_bytes() for one in made}
-    chosen = files if ways.odd is None else {what: files[what] for what in ways.odd}
     put = lambda file: lambda stand, number: stand.folder.other_component("late", file, number)
-    return {what: put(file) for what, file in chosen.items()}
+    of_all = {one["what"]: Load(put(pathlib.Path(one["file"]).read_bytes()), one["refused"]) for one in made}
+    return of_all if ways.odd is None else {what: of_all[what] for what in ways.odd}
 
 
 def deciding(bench: Bench, extent: Extent, both: dict[str, Stand], sort: Sort, way: str, number: int, redis) -> None:
@@ -207,12 +233,13 @@ def writes(bench: Bench, extent: Extent, stand: Stand, prefixes: tuple[str, ...]
 def loading(bench: Bench, extent: Extent, both: dict[str, Stand], sort: Sort, what: str, number: int, redis) -> None:
     """What misbehaves while it is loaded: it is put there again and again."""
     case = case_of(extent.seconds, extent.requests, prefix=sort.prefix)
-    beside = both["beside"]
-    changes = Changes(beside.sidecar, lambda n: sort.loaded[what](beside, n), refused=True)
+    beside, given = both["beside"], sort.loaded[what]
+    changes = Changes(beside.sidecar, lambda n: given.put(beside, n), given.refused)
     for state in ("without", "beside") if number % 2 == 0 else ("beside", "without"):
         with changes.during(10**6 if state == "beside" else 0) as during:
             figures = load(bench, both[state].path, case, number + 1, redis)
-        bench.keep("loading", {"sort": sort.name, "way": what}, state, number, figures | during)
+        figures |= during | {"is_refused_for": given.refused}
+        bench.keep("loading", {"sort": sort.name, "way": what}, state, number, figures)
     for ending in ("toml", "wasm"):
         # The component of what has all roles stays.
         if (sort.late, ending) != ("market-hours", "wasm"):

@@ -221,8 +221,13 @@ def loading(results: Results) -> str:
     cases = results.cases("loading")
     if not cases:
         return ""
-    lines = ["## Hostile policies that are loaded", "", "Each is put into the folder again and again."]
-    head = "| | loaded or refused | p99 without | p99 beside | | p99.9 without | p99.9 beside | |"
+    lines = [
+        "## Hostile policies that are loaded",
+        "",
+        "Each is put into the folder again and again, and is loaded, or refused with the words that stand here: anything "
+        "else ends the run. The latencies are those of other keys.",
+    ]
+    head = "| | what comes of it | times | p99 without | p99 beside | | p99.9 without | p99.9 beside | |"
     for sort, (_, what) in SORTS_OF_HOSTILE.items():
         lines += table(what, head, [loaded(results, case) for case in cases if case["sort"] == sort])
     return "\n".join(lines)
@@ -231,7 +236,9 @@ def loading(results: Results) -> str:
 def loaded(results: Results, case: dict) -> str:
     """The row of one policy."""
     each = results.values("loading", case, "beside", "seconds_each").values()
-    cells = [case["way"], str(sum(map(len, each)))]
+    refused = results.values("loading", case, "beside", "is_refused_for")
+    said = next((why for why in refused.values() if why), None)
+    cells = [case["way"], f"refused: {said}" if said else "loaded", str(sum(map(len, each)))]
     for name in ("p99", "p99.9"):
         of = lambda path, name=name: results.spread("loading", case, path, "latency_us", name)
         cells += [median(of("without"), "{:,.0f}"), median(of("beside"), "{:,.0f}")]
