@@ -108,7 +108,7 @@ fn is_not_a_key(flag: &Value) -> bool {
 
 fn kind_writes(row: &Row) -> bool {
     match row.kind {
-        Kind::Write | Kind::Create(_) | Kind::Set(_) | Kind::MultiSet | Kind::GetEx => true,
+        Kind::Write | Kind::Create(_) | Kind::Set(_) | Kind::MultiSet | Kind::Restore | Kind::GetEx => true,
         Kind::Expire(_) | Kind::Persist | Kind::Block(_) => true,
         // XREADGROUP changes its group; XREAD changes nothing.
         Kind::BlockOption => row.name == "xreadgroup",

@@ -405,3 +405,16 @@ fn read_model(sidecar: &Sidecar, reader: usize, acknowledged: &[AtomicU64], over
         reads.fetch_add(1, Ordering::SeqCst);
     }
 }
+
+#[test]
+fn a_read_behind_a_command_that_waits() {
+    let mut near = Near::start(&[]);
+    near.reset("near:a");
+    near.reader.send(&[encoded(&["BLPOP", "far:q", "0"]), encoded(&["GET", "near:a"])].concat());
+    let mut direct = near.redis.client();
+    poll_until("it waits", || direct.ask("INFO clients").contains("blocked_clients:1"));
+    assert_eq!(near.writer.ask("SET near:a new"), "+OK");
+    assert_eq!(near.writer.ask("RPUSH far:q job"), ":1");
+    assert_eq!(near.reader.reply(), b"*2\r\n$5\r\nfar:q\r\n$3\r\njob\r\n");
+    assert_eq!(near.reader.reply(), b"$3\r\nnew\r\n");
+}

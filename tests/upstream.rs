@@ -211,6 +211,37 @@ fn a_client_that_reads_late_gets_everything() {
 }
 
 #[test]
+fn an_http_client_costs_the_others_nothing() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::serve(&redis, &["--workers", "1"]);
+    let (mut other, mut http) = (sidecar.client(), sidecar.client());
+    assert_eq!(other.ask("SET a b"), "+OK");
+    http.send(b"POST / HTTP/1.1\r\n");
+    assert_eq!(http.try_reply(), None);
+    assert_eq!(other.ask("GET a"), "$1\r\nb");
+    let lines = sidecar.process.lines();
+    assert!(!lines.iter().any(|line| line.contains("lost the server")), "{lines:#?}");
+}
+
+#[test]
+fn a_user_of_the_servers_is_asked_about_once() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::serve(&redis, &["--workers", "1"]);
+    let (mut client, mut other, mut direct) = (sidecar.client(), sidecar.client(), redis.client());
+    assert_eq!(direct.ask("ACL SETUSER app on >pw ~* &* +@all"), "+OK");
+    client.send(&[encoded(&["BLPOP", "l", "0"]), encoded(&["AUTH", "app", "pw"])].concat());
+    poll_until("it waits", || direct.ask("INFO clients").contains("blocked_clients:1"));
+    // More comes while the answer does not.
+    client.send(&encoded(&["PING"]));
+    assert_eq!(other.ask("RPUSH l x"), ":1");
+    assert_eq!(client.reply(), b"*2\r\n$1\r\nl\r\n$1\r\nx\r\n");
+    assert_eq!(client.reply(), b"+OK\r\n");
+    assert_eq!(client.reply(), b"+PONG\r\n");
+    let asked = direct.ask("INFO commandstats");
+    assert!(asked.contains("cmdstat_auth:calls=1,"), "{asked}");
+}
+
+#[test]
 fn too_many_clients() {
     let redis = Redis::start();
     let sidecar = Sidecar::serve(&redis, &["--clients-max", "2"]);

@@ -50,7 +50,8 @@ fn unknown(reported: &Reported) -> Row {
 fn is_as_good(known: &Row, made: &Row) -> bool {
     let uses = |row: &Row| row.keys.iter().map(Keys::used).collect::<Vec<_>>();
     let fits = match (known.kind, made.kind) {
-        (Kind::Create(_) | Kind::Set(_) | Kind::MultiSet, Kind::Create(_)) | (Kind::Block(_), Kind::Block(_)) => true,
+        (Kind::Create(_) | Kind::Set(_) | Kind::MultiSet | Kind::Restore, Kind::Create(_)) => true,
+        (Kind::Block(_), Kind::Block(_)) => true,
         (Kind::Write | Kind::Expire(_) | Kind::Persist, Kind::Write) => true,
         (known, made) => known == made,
     };

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::namespace::{MarketSource, Rule};
 use crate::policy::{Asked, Cost, PolicySet, Question, one_line};
 use crate::proxy::lifetime::Lifetime;
+use crate::proxy::restore::asked_ms;
 use crate::proxy::set::{ClientExpiry, Set};
 use crate::proxy::{Plan, Policies, What};
 use crate::resp::request::{Limits, Scanned, Scanner};
@@ -115,6 +116,7 @@ fn explain_key(
     };
     let data = match row.kind {
         Kind::Create(data) | Kind::Block(Some(data)) => data,
+        Kind::Restore => Data::Copy,
         Kind::Expire(_) | Kind::Persist | Kind::GetEx => Data::Expiry,
         _ => Data::Value,
     };
@@ -232,6 +234,7 @@ fn client_ttl(command: &Command<'_>, row: &Row, now: i64) -> Option<u64> {
             _ => None,
         },
         Kind::Expire(form) => crate::proxy::set::span_ms(form, command.arg(2)?, now)?.try_into().ok(),
+        Kind::Restore => u64::try_from(asked_ms(command, now)?).ok().filter(|ms| *ms > 0),
         _ => None,
     }
 }

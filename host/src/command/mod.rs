@@ -52,6 +52,8 @@ pub enum Kind {
     MultiSet,
     /// MSETEX: several whole values, with one lifetime for all of them in the command itself.
     MultiSetEx,
+    /// RESTORE: a key made of a dump, with its lifetime in the command itself.
+    Restore,
     /// GETEX: reads, and may change a lifetime.
     GetEx,
     /// EXPIRE and its relatives.
@@ -284,6 +286,7 @@ impl Kind {
             "getset" => Self::Set(SetForm::GetSet),
             "mset" | "msetnx" => Self::MultiSet,
             "msetex" => Self::MultiSetEx,
+            "restore" => Self::Restore,
             "getex" => Self::GetEx,
             "expire" => Self::Expire(ExpireForm { milliseconds: false, absolute: false }),
             "pexpire" => Self::Expire(ExpireForm { milliseconds: true, absolute: false }),
@@ -312,7 +315,7 @@ impl Kind {
     pub fn label_index(self) -> usize {
         match self {
             Self::Read => 0,
-            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet | Self::MultiSetEx => 1,
+            Self::Write | Self::Create(_) | Self::Set(_) | Self::MultiSet | Self::MultiSetEx | Self::Restore => 1,
             Self::GetEx | Self::Expire(_) | Self::Persist => 2,
             Self::Block(_) | Self::BlockOption | Self::Wait => 3,
             Self::Script => 4,

@@ -9,6 +9,7 @@ mod multi;
 pub mod near;
 pub mod openings;
 mod record;
+pub mod restore;
 pub mod retime;
 mod scripts;
 pub mod set;
@@ -142,6 +143,7 @@ impl Policies {
             Kind::MultiSet => self.decide_multi_set(command, row, now),
             Kind::MultiSetEx => self.decide_multi_set_ex(command, now),
             Kind::Create(data) | Kind::Block(Some(data)) => self.decide_create(command, row, data, now),
+            Kind::Restore => self.decide_restore(command, now),
             Kind::Script if !self.scripts.is_empty() => self.decide_script(command, row, now),
             Kind::Expire(form) => self.decide_expire(command, form, now),
             Kind::Persist => self.decide_persist(command, now),
@@ -179,12 +181,14 @@ impl Policies {
 
     fn decide_multi_set<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
         let mut plan = Plan::as_it_came();
+        // Where it wrote, its keys are new; where it did not, theirs is not touched.
+        let all_new = row.name == "msetnx";
         for index in row.keys.iter().flat_map(|keys| keys.positions(command)) {
             let (Some(key), Some(value)) = (command.arg(index), command.arg(index + 1)) else { continue };
             match self.rule_value(key, value, Data::Value, None, now) {
                 // All or nothing: one value that does not fit, and none is stored.
                 Ruling::Refused(refusal) => return Plan::refused(refusal),
-                Ruling::Ruled(id, Lifetime::Ms(ms)) => plan = plan.then(key, ms, self.only_new(id)),
+                Ruling::Ruled(id, Lifetime::Ms(ms)) => plan = plan.then(key, ms, all_new || self.only_new(id)),
                 Ruling::Ruled(..) | Ruling::Free => {}
             }
         }
@@ -254,7 +258,7 @@ impl Policies {
     fn decide_get_ex<'a>(&mut self, command: &Command<'a>, now: i64) -> Plan<'a> {
         let (Some(key), Some(option)) = (command.arg(1), command.arg(2)) else { return Plan::as_it_came() };
         let client = match (option.eq_ignore_ascii_case(b"PERSIST"), set::expiry_option(option)) {
-            (true, _) => None,
+            (true, _) if command.args.len() == 3 => None,
             (false, Some(form)) => {
                 let span = command.arg(3).and_then(|text| set::span_ms(form, text, self.server_now(now)));
                 match span.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0 && command.args.len() == 4) {
@@ -262,7 +266,8 @@ impl Policies {
                     None => return Plan::as_it_came(),
                 }
             }
-            (false, None) => return Plan::as_it_came(),
+            // The server refuses it.
+            _ => return Plan::as_it_came(),
         };
         match self.rule_expiry(key, client, now) {
             Ruling::Refused(refusal) => Plan::refused(refusal),

@@ -9,8 +9,10 @@ use crate::config::LossChoice;
 use crate::near::Touched;
 use crate::proxy::near::touched;
 use crate::resp::write;
-use crate::upstream::{Expect, Lane, Loss};
+use crate::upstream::{Expect, Fate, Lane, Loss};
 
+/// The first words of a line of HTTP: the server hangs up on whoever sends them, and a lane is everybody's.
+const HTTP: [&[u8]; 2] = [b"post", b"host:"];
 /// What is still taken while a script runs for too long.
 const URGENT: [&str; 3] = ["script|kill", "function|kill", "shutdown"];
 
@@ -28,6 +30,10 @@ impl Session {
         self.last = row.map_or(Cow::Borrowed("NULL"), |row| row.name.clone());
         self.traffic[2] += 1;
         let flow = match row {
+            None if HTTP.iter().any(|word| command.name().eq_ignore_ascii_case(word)) => {
+                self.outbox.end(Fate::Closed);
+                Flow::Taken
+            }
             _ if !self.authenticated && !connection::is_allowed_unauthenticated(row) => {
                 self.answer(|out, _| write::error(out, "NOAUTH Authentication required."));
                 Flow::Taken

@@ -250,6 +250,10 @@ impl Session {
             }
             return Some(noted);
         }
+        // Also by what stands before it: its reply is the next one, and it is asked once.
+        if self.outbox.owed() > 0 {
+            return None;
+        }
         let lane = self.lane(true)?;
         lane.send(&self.outbox, Expect::Noted, |out| {
             let args = [Some(&b"AUTH"[..]), user, Some(password)];

@@ -259,14 +259,17 @@ impl Session {
             }
             self.publish_changes();
             let written = self.poll_write(cx);
-            let gone = self.outbox.fate() != Fate::Alive || written == Poll::Ready(false);
-            if gone || (written.is_ready() && self.is_over()) {
+            if self.outbox.fate() != Fate::Alive || written == Poll::Ready(false) {
                 return Poll::Ready(());
             }
             // More can be taken now that the client has read; not while most of it stands behind a reply to come.
             let has_read = written == Poll::Ready(true) && self.outbox.len() <= OUTPUT_HELD_BYTES;
             if has_read && !self.closing && self.held.waiting == Some(Waiting::Client) {
                 continue;
+            }
+            // Only now: who has ended may have sent what has not been taken yet.
+            if written.is_ready() && self.is_over() {
+                return Poll::Ready(());
             }
             match self.poll_read(cx) {
                 Poll::Ready(true) => {}

@@ -12,7 +12,9 @@ impl Session {
     /// keeping.
     pub(super) fn answered_near(&mut self, command: &Command<'_>, row: &Row, now: i64) -> bool {
         let policies = self.shared.policies.borrow();
-        if !policies.is_near() || self.held.is_exclusive(&self.outbox) || self.is_muted() {
+        // Behind a command that waits the server's reply is of then, and what is in memory is of now.
+        let waits = self.held.blocking && self.outbox.owed() > 0;
+        if !policies.is_near() || waits || self.held.is_exclusive(&self.outbox) || self.is_muted() {
             return false;
         }
         let Some(asks) = Asks::of(command, row) else { return false };
