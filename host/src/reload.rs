@@ -38,8 +38,8 @@ pub struct Reloader {
     records: Arc<Records>,
     /// What the folder comes to hold must keep to.
     gate: Option<Gate>,
-    /// The folder as it was when it was last read.
-    seen: Fingerprint,
+    /// The folder as it was when it was last read. None: it is to be read.
+    seen: Option<Fingerprint>,
 }
 
 /// A policy set that was refused.
@@ -89,7 +89,7 @@ impl Reloader {
                 span: Duration::from_millis(ms),
                 differing_max: Some(percent / 100.0),
             }),
-            seen: Fingerprint::default(),
+            seen: None,
         })
     }
 

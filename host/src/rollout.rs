@@ -151,13 +151,15 @@ impl Rollout {
     /// # Errors
     /// It is so, but a restart would not know.
     pub fn set_bypass(&self, bypass: bool) -> anyhow::Result<bool> {
+        // Until both are done: of two orders at once one is the last for both.
+        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.published.set_bypass(bypass)?;
         match (changed, bypass) {
             (false, _) => {}
             (true, true) => tracing::warn!("bypass is on: a plain proxy, policies are out of the path"),
             (true, false) => tracing::info!("bypass is off: policies decide again"),
         }
-        if let Some(keep) = self.keep() {
+        if let Some(keep) = &*keep {
             keep.set_bypass(bypass)?;
         }
         Ok(changed)

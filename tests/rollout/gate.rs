@@ -96,3 +96,40 @@ fn a_restart_with_a_gate() {
     let sidecar = start("1h 1%");
     assert_eq!((folder_is(&sidecar).as_str(), ttl_of_a_quote(&mut sidecar.client())), ("in force", 25));
 }
+
+/// What was taken out of the folder meanwhile is compared too, and what stands in the program itself.
+#[test]
+fn a_restart_with_an_empty_folder() {
+    let (redis, monday) = (Redis::start(), monday());
+    let (policies, state) = (folder(&[("ttl.toml", open_ttl(15).as_bytes())]), tempfile::tempdir().unwrap());
+    let (place, kept) = (policies.path().to_str().unwrap(), state.path().to_str().unwrap());
+    let flags = ["--state-dir", kept, "--clock-offset", &monday, "--policy-gate", "1h 1%"];
+    let watching = [flags.as_slice(), &["--policy-folder", place]].concat();
+    let sidecar = Sidecar::serve(&redis, &watching);
+    wait_for_states(&sidecar, &[(1, "active")]);
+    drop(sidecar);
+    std::fs::remove_file(policies.path().join("ttl.toml")).unwrap();
+    let sidecar = Sidecar::serve(&redis, &watching);
+    assert_eq!(ttl_of_a_quote(&mut sidecar.client()), 15);
+    wait_for_states(&sidecar, &[(1, "active"), (2, "shadowing")]);
+    drop(sidecar);
+    // Without a folder nothing is watched, and the start is what puts it in force.
+    let sidecar = Sidecar::serve(&redis, &flags);
+    assert_eq!((ttl_of_a_quote(&mut sidecar.client()), folder_is(&sidecar).as_str()), (60, "none"));
+}
+
+/// What the folder comes to hold just before its candidate is promoted is neither lost nor let through with it.
+#[test]
+fn a_change_beside_a_promotion() {
+    let redis = Redis::start();
+    let policies = folder(&[]);
+    let (place, monday) = (policies.path().to_str().unwrap(), monday());
+    let watching = ["--policy-folder", place, "--policy-poll-ms", "400", "--clock-offset", &monday];
+    let sidecar = Sidecar::serve(&redis, &[watching.as_slice(), &["--policy-gate", "1h 1%"]].concat());
+    put(policies.path(), "ttl.toml", open_ttl(15).as_bytes());
+    wait_for_states(&sidecar, &[(1, "active"), (2, "shadowing")]);
+    put(policies.path(), "ttl.toml", open_ttl(25).as_bytes());
+    check(&sidecar, &["promote"], 0, "generation 2 is in force");
+    wait_for_states(&sidecar, &[(1, "retired"), (2, "active"), (3, "shadowing")]);
+    assert_eq!((folder_is(&sidecar).as_str(), ttl_of_a_quote(&mut sidecar.client())), ("in the shadow", 15));
+}

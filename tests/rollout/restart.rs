@@ -105,6 +105,8 @@ fn what_was_gone_back_from_stays_there() {
         if kept["active"] == 1 { Ok(()) } else { Err(kept.to_string()) }
     });
     kill(sidecar);
+    // However often it restarts.
+    kill(start());
     let sidecar = start();
     assert_eq!(ttl_of_a_quote(&mut sidecar.client()), 60);
     assert_eq!(page(&sidecar)["folder"]["is"], "set aside");

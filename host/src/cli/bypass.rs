@@ -38,7 +38,8 @@ fn run(call: Call<'_>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         failed |= said.is_err();
         match said {
             Ok((_, said)) => writeln!(out, "{address}: {said}")?,
-            Err(error) => writeln!(out, "{address}: {error:#}")?,
+            // It names the address.
+            Err(error) => writeln!(out, "{error:#}")?,
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

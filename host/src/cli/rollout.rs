@@ -110,7 +110,7 @@ fn each(call: &Call<'_>, path: &str, files: Option<&ArgMatches>, out: &mut dyn W
 pub(super) fn order(call: &Call<'_>, address: &str, path: &str, body: &[u8]) -> anyhow::Result<(u64, String)> {
     let (status, answer) =
         fetch::post(call, address, path, body).with_context(|| format!("no sidecar answers at {address}"))?;
-    ensure!(status == "200", "{}", answer.trim());
+    ensure!(status == "200", "{address}: {}", answer.trim());
     let done: Value = serde_json::from_str(&answer).with_context(|| format!("{address} tells no JSON"))?;
     let said = done["said"].as_str().unwrap_or_default().to_owned();
     Ok((done["generation"].as_u64().unwrap_or_default(), said))

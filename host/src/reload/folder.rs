@@ -51,6 +51,11 @@ impl Folder {
         self.path.as_ref()
     }
 
+    /// Whether what it holds may change.
+    pub fn is_watched(&self) -> bool {
+        self.path.is_some() && !self.is_pinned
+    }
+
     /// The setting `json` of the standard namespaces, where the operator says nothing.
     pub fn json(&self) -> &str {
         &self.json

@@ -27,7 +27,7 @@ const EQUAL_WHERE_EMPTY: u32 = 8;
 /// Carries out orders and looks at the folder until it is told to stop.
 pub(super) fn run(reloader: Reloader) {
     let Some(orders) = reloader.rollout.take_orders() else { return };
-    let previous = reloader.seen.clone();
+    let previous = reloader.seen.clone().unwrap_or_default();
     let mut machine = Machine { reloader, comparing: None, previous, equal: 0, looked: Instant::now() };
     while machine.turn(&orders) {}
 }
@@ -67,22 +67,23 @@ impl Machine {
     /// Looks whether the folder has changed, and takes up what it holds once nobody writes there any more.
     fn look(&mut self) {
         let folder = &self.reloader.folder;
-        if folder.path().is_none() {
+        if !folder.is_watched() {
             return;
         }
         let now = folder.fingerprint();
         self.equal = if now == self.previous { self.equal.saturating_add(1) } else { 0 };
         self.previous.clone_from(&now);
-        let seen = &self.reloader.seen;
-        let is_emptied = now.iter().any(|(name, of)| of.1 == 0 && seen.get(name) != Some(of));
-        if self.equal < if is_emptied { EQUAL_WHERE_EMPTY } else { EQUAL } || now == *seen {
+        let seen = self.reloader.seen.as_ref();
+        let was = |name| seen.and_then(|seen| seen.get(name));
+        let is_emptied = now.iter().any(|(name, of)| of.1 == 0 && was(name) != Some(of));
+        if self.equal < if is_emptied { EQUAL_WHERE_EMPTY } else { EQUAL } || seen == Some(&now) {
             return;
         }
         tracing::debug!("the policy folder changed; reading it");
         let content = folder.read();
         // What was read is of one moment, or it is read again.
         if folder.fingerprint() == now {
-            self.reloader.seen = now;
+            self.reloader.seen = Some(now);
             self.take_up(content);
         }
     }
@@ -229,8 +230,8 @@ impl Machine {
         if reloader.folder.path().is_none() {
             return;
         }
-        reloader.seen = reloader.folder.fingerprint();
-        self.previous.clone_from(&reloader.seen);
+        self.previous = reloader.folder.fingerprint();
+        reloader.seen = Some(self.previous.clone());
         let held = reloader.folder.mounts().ok().map(|mounts| digest(&mounts));
         let mut board = reloader.rollout.board();
         let same = held.is_some() && board.find(number).map(|of| of.digest.clone()) == held;
@@ -246,7 +247,7 @@ impl Machine {
     }
 
     /// From now on it decides. `why` the one before no longer does.
-    fn put_in_force(&mut self, set: &Arc<PolicySet>, why: &str, begun: Instant) {
+    pub(super) fn put_in_force(&mut self, set: &Arc<PolicySet>, why: &str, begun: Instant) {
         // A candidate was compared with what no longer decides.
         self.drop_candidate(&format!("generation {} came into force meanwhile", set.generation));
         let reloader = &self.reloader;

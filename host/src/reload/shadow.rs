@@ -58,7 +58,9 @@ impl Machine {
             Err(why) => {
                 let digest = board.find(set.generation).map(|of| of.digest.clone());
                 (board.folder, board.set_aside) = (FolderIs::SetAside, digest);
+                drop(board);
                 tracing::error!("generation {}: {why}", set.generation);
+                self.reloader.keep();
             }
         }
     }
@@ -163,8 +165,16 @@ impl Machine {
 
     fn let_through(&mut self, why: &str) {
         let begun = Instant::now();
-        let Some(Comparing { shadow, set, .. }) = self.comparing.take() else { return };
-        self.put_upload_in_force(&set, why, begun);
+        let Some(Comparing { shadow, set, is_of_folder, .. }) = self.comparing.take() else { return };
+        if is_of_folder {
+            // What the folder has come to hold since is for the next look.
+            let mut board = self.reloader.rollout.board();
+            (board.folder, board.set_aside, board.last_good) = (FolderIs::InForce, None, None);
+            drop(board);
+            self.put_in_force(&set, why, begun);
+        } else {
+            self.put_upload_in_force(&set, why, begun);
+        }
         shadow.end("promoted".to_owned());
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Arc, Came, Fingerprint, FolderIs, Kept, PolicySet, Rejected, Reloader, digest, one_line};
+use super::{Arc, Came, FolderIs, Kept, PolicySet, Rejected, Reloader, digest, one_line};
 
 // === impl Reloader ===
 
@@ -15,35 +15,43 @@ impl Reloader {
     /// It does not load, and there is nothing older to serve with.
     pub fn first(&mut self) -> Result<Arc<PolicySet>, Rejected> {
         let begun = Instant::now();
-        self.seen = self.folder.fingerprint();
+        self.seen = Some(self.folder.fingerprint());
         let kept = self.kept();
-        let content = self.folder.read().and_then(|content| Ok((digest(&content.mounts()?), content)));
+        let mut content = self.folder.read().and_then(|content| Ok((digest(&content.mounts()?), content)));
         let held = content.as_ref().ok().map(|(digest, _)| digest.clone());
         if let Some(kept) = &kept {
             self.take_up(kept);
+            if let Ok((_, content)) = &mut content {
+                kept.generations.iter().for_each(|of| content.share_with(&of.content));
+            }
             if held.is_some() && kept.set_aside == held {
                 let why = "the policy folder holds what an operator set aside";
+                // Before anything is kept again: the restart after this one is to know it too.
+                self.rollout.board().set_aside.clone_from(&held);
                 if let Some(set) = self.last_good(kept, why, begun) {
                     let mut board = self.rollout.board();
-                    (board.folder, board.set_aside, board.last_good) = (FolderIs::SetAside, held, None);
+                    (board.folder, board.last_good) = (FolderIs::SetAside, None);
                     drop(board);
                     return Ok(set);
                 }
+                self.rollout.board().set_aside = None;
             }
         }
-        // What differs from what was in force comes into force by its gate alone.
+        // What differs from what was in force comes into force by its gate alone, where it can be compared: what is not
+        // watched is what whoever starts the process wants.
+        let gated = self.gate.is_some() && self.folder.is_watched() && held.is_some();
         let same = |kept: &Kept| {
             let found = kept.generations.iter().find(|of| of.number == kept.active)?;
             held.as_ref().is_some_and(|held| *held == found.digest).then_some(found.number)
         };
-        if let Some(kept) = kept.as_ref().filter(|kept| self.gate.is_some() && held.is_some() && same(kept).is_none()) {
+        if let Some(kept) = kept.as_ref().filter(|kept| gated && same(kept).is_none()) {
             let why = "the policy folder holds something else, which is compared first";
             if let Some(set) = self.last_good(kept, why, begun) {
                 let mut board = self.rollout.board();
                 (board.folder, board.last_good) = (FolderIs::Shadowing, None);
                 drop(board);
                 // So that the first looks take it up.
-                self.seen = Fingerprint::default();
+                self.seen = None;
                 return Ok(set);
             }
         }

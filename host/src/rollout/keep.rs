@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -97,14 +98,15 @@ impl Keep {
         let list: List = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
         ensure!(list.format == FORMAT, "{} has format {}; this program knows {FORMAT}", path.display(), list.format);
         let List { active, last, set_aside, generations, .. } = list;
-        let whole = |entry: Entry| {
+        let mut known = BTreeMap::new();
+        let mut whole = |entry: Entry| {
             let number = entry.number;
             let told = |error: &anyhow::Error| {
                 tracing::error!(error = %format!("{error:#}"), "what was kept of generation {number} is damaged");
             };
-            self.generation(entry).inspect_err(told).ok()
+            self.generation(entry, &mut known).inspect_err(told).ok()
         };
-        let generations = generations.into_iter().filter_map(whole).collect();
+        let generations = generations.into_iter().filter_map(&mut whole).collect();
         Ok(Some(Kept { active, last, set_aside, generations }))
     }
 
@@ -157,9 +159,18 @@ impl Keep {
         }
     }
 
-    fn generation(&self, entry: Entry) -> anyhow::Result<KeptGeneration> {
-        let read = |files: BTreeMap<String, String>| -> anyhow::Result<Files> {
-            files.into_iter().map(|(name, digest)| Ok((name, self.bytes(&digest)?.into()))).collect()
+    /// Files that other generations have too are in memory once: `known` has them by their digests.
+    fn generation(&self, entry: Entry, known: &mut BTreeMap<String, Arc<[u8]>>) -> anyhow::Result<KeptGeneration> {
+        let mut bytes = |digest: String| -> anyhow::Result<Arc<[u8]>> {
+            if let Some(known) = known.get(&digest) {
+                return Ok(Arc::clone(known));
+            }
+            let bytes: Arc<[u8]> = self.bytes(&digest)?.into();
+            known.insert(digest, Arc::clone(&bytes));
+            Ok(bytes)
+        };
+        let mut read = |files: BTreeMap<String, String>| -> anyhow::Result<Files> {
+            files.into_iter().map(|(name, digest)| Ok((name, bytes(digest)?))).collect()
         };
         let (files, standard) = (read(entry.files)?, read(entry.standard)?);
         let content = Content { files, standard, json: entry.json, place: entry.place };

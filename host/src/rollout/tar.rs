@@ -58,6 +58,10 @@ pub fn read(mut archive: &[u8]) -> anyhow::Result<Files> {
         }
         let name = String::from_utf8_lossy(field(header, NAME)).into_owned();
         let name = name.strip_prefix("./").unwrap_or(&name);
+        let base = name.rsplit('/').next().unwrap_or_default();
+        if matches!(kind, b'0' | 0) && base != name && named(base).is_some() {
+            bail!("the tar archive has {name} in a folder; make it of the folder's files: tar -C FOLDER -c .");
+        }
         if !matches!(kind, b'0' | 0) || !field(header, PREFIX).is_empty() || named(name).is_none() {
             continue;
         }
@@ -99,6 +103,8 @@ mod tests {
     fn there_and_back() {
         assert_eq!(read(&write(&files())).unwrap(), files());
         assert_eq!(read(&write(&Files::new())).unwrap(), Files::new());
+        let below = read(&write(&[("policies.d/a.toml".to_owned(), b"".as_slice().into())].into()));
+        assert!(below.unwrap_err().to_string().contains("has policies.d/a.toml in a folder"));
         let mut more = files();
         more.insert("README".to_owned(), b"passed over".as_slice().into());
         assert_eq!(read(&write(&more)).unwrap(), files());
