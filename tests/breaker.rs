@@ -177,3 +177,17 @@ fn each_market_costs_its_own_decisions() {
     assert_eq!((count("hostile", "fallback"), told(&sidecar, "hostile")), (0.0, [0.0; 3]));
     assert_eq!(told(&sidecar, "market-hours"), [8.0, 0.0, 0.0]);
 }
+
+/// Who asks about other instants, and is asked by others, has no more lines for that.
+#[test]
+fn market_hours_keep_to_their_lines() {
+    const LINES_PER_SECOND_MAX: u64 = 100;
+    let redis = Redis::start();
+    let (sidecar, _policies) = serve(&redis, Some(hostile_roles()));
+    let begun = std::time::Instant::now();
+    flood(&mut sidecar.client(), "of-line-flood:well", 16);
+    let seconds = begun.elapsed().as_secs() + 2;
+    let lines = sidecar.process.lines();
+    let written = lines.iter().filter(|line| line.contains("policy=market-hours")).count() as u64;
+    assert!((1..=seconds * LINES_PER_SECOND_MAX).contains(&written), "{written} lines in {seconds} seconds");
+}

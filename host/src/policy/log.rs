@@ -1,6 +1,7 @@
 //! The lines that policies write: cut, cleaned and counted before they reach the log.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// One line of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +17,16 @@ pub struct Line {
 pub(super) struct PolicyLog {
     policy: String,
     lines_per_second_max: u32,
-    /// Lines that may still be written in this second.
+    /// Lines that may still be written in the second that began at `since`. Of the system's clock: instants that are
+    /// asked about come from guests too.
     quota: u32,
-    second: i64,
+    since: Instant,
     left_out: u64,
     /// The last lines, for people who ask for an explanation.
     recent: VecDeque<Line>,
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 const LINE_BYTES_MAX: usize = 1024;
 /// With its time and its fields a line of the log then has less than 2 KB.
 const ERROR_BYTES_MAX: usize = 1536;
@@ -35,22 +38,32 @@ impl PolicyLog {
     pub(super) fn new(policy: &str, lines_per_second_max: u32) -> Self {
         let policy = policy.to_owned();
         let (quota, recent) = (lines_per_second_max, VecDeque::new());
-        Self { policy, lines_per_second_max, quota, second: 0, left_out: 0, recent }
+        Self { policy, lines_per_second_max, quota, since: Instant::now(), left_out: 0, recent }
     }
 
-    /// Begins a call at `now`: a new second has a new quota.
-    pub(super) fn begin(&mut self, now: i64) {
+    /// Begins a call.
+    pub(super) fn begin(&mut self) {
         self.recent.clear();
-        let second = now.div_euclid(1000);
-        if second != self.second {
-            if self.left_out > 0 {
-                tracing::warn!(policy = %self.policy, lines = self.left_out, "policy wrote too many log lines");
-            }
-            (self.second, self.quota, self.left_out) = (second, self.lines_per_second_max, 0);
+        if self.left_out > 0 {
+            self.renew();
         }
     }
 
+    /// A new second has a new quota. Asked only where there are lines: most calls write none, and to ask for the time
+    /// takes a part of what they take.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.since) < SECOND {
+            return;
+        }
+        if self.left_out > 0 {
+            tracing::warn!(policy = %self.policy, lines = self.left_out, "policy wrote too many log lines");
+        }
+        (self.since, self.quota, self.left_out) = (now, self.lines_per_second_max, 0);
+    }
+
     pub(super) fn write(&mut self, level: tracing::Level, message: &str) {
+        self.renew();
         if self.quota == 0 {
             self.left_out += 1;
             return;

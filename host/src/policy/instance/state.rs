@@ -51,7 +51,7 @@ impl State {
         self.now = now;
         self.handed_until = None;
         self.market_failed.set(false);
-        self.log.begin(now);
+        self.log.begin();
         self.wasi.begin();
     }
 
