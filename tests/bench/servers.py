@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import random
 import re
 import resource
 import shutil
@@ -167,10 +168,15 @@ def allow_connections() -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that was free a moment ago, below those that the system takes by itself: of these, one may be some
+    connection's by the time that its server listens."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def wait_for(process: subprocess.Popen, port: int, name: str, log: pathlib.Path) -> None:

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::Client;
-use super::process::{Process, poll_for};
+use super::process::{Process, free_port, poll_for};
 
 /// A running cluster.
 pub struct Cluster {
@@ -52,7 +52,7 @@ impl Cluster {
 
     fn start_as(masters: usize, replicas: usize, empty: usize, tls: bool, options: &[&str]) -> Self {
         let count = masters * (1 + replicas) + empty;
-        let ports = free_ports(3 * count);
+        let ports: Vec<_> = (0..3 * count).map(|_| free_port()).collect();
         let place = |ports: &[u16]| Places { plain: ports[0], tls: tls.then_some(ports[1]), bus: ports[2] };
         let places: Vec<_> = ports.chunks_exact(3).map(place).collect();
         let id = |index: usize| format!("{index:040x}");
@@ -235,12 +235,6 @@ fn begin(places: Places, folder: &std::path::Path, options: &[String]) -> Proces
     let mut process = Process::start(&mut command);
     process.wait_for("a node that is ready", |line| line.contains("Ready to accept connections").then_some(()));
     process
-}
-
-/// Ports that were free a moment ago, all at once.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 /// The slot of a key, in the tests' own words.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -118,9 +119,19 @@ fn keep(output: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> 
     })
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago and is given to nobody else. Below those that the system takes by itself: of
+/// these, one may be some connection's by the time that its server listens.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = |_| {
+        // Other processes begin elsewhere.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(997));
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    };
+    (0..COUNT).find_map(next).expect("a free port")
 }
 
 /// Asks until the answer is yes.

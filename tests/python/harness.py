@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import random
 import re
 import signal
 import socket
@@ -42,9 +43,15 @@ def poll(what: str, look: Callable[[], Seen | None]) -> Seen:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that was free a moment ago, below those that the system takes by itself: of these, one may be some
+    connection's by the time that its server listens."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def environment(**variables: str) -> dict[str, str]:

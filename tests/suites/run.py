@@ -9,6 +9,7 @@ Valkey's source and server by apt, into its own folder: nothing is installed.
 
 import argparse
 import os
+import random
 import re
 import shutil
 import signal
@@ -330,9 +331,15 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that was free a moment ago, below those that the system takes by itself: of these, one may be some
+    connection's by the time that its server listens."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 if __name__ == "__main__":
