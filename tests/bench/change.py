@@ -58,7 +58,7 @@ class Changes:
         self.refused = refused
         self.connection = http.client.HTTPConnection("127.0.0.1", sidecar.admin, timeout=PATIENCE_SECONDS)
         self.made = 0
-        self.failure: servers.Failure | None = None
+        self.failure: Exception | None = None
 
     def counts(self) -> dict[str, int]:
         """What the sidecar has counted."""
@@ -110,7 +110,7 @@ class Changes:
                 else:
                     self.counts()
                     stop.wait(LOOK_SECONDS)
-        except servers.Failure as failure:
+        except Exception as failure:  # Whatever it is, the run ends with it.
             self.failure = failure
 
     def _one(self, told: dict) -> None:
@@ -120,8 +120,10 @@ class Changes:
         while True:
             time.sleep(LOOK_SECONDS)
             now = self.counts()
-            if now["generations_refused"] > before["generations_refused"]:
-                self._expect(json.loads(self._get("/policies"))["last_refused"]["reason"])
+            # It is counted before it is told.
+            refused = now["generations_refused"] > before["generations_refused"] and self._refused()
+            if refused:
+                self._expect(refused["reason"])
                 break
             if now["generations"] > before["generations"]:
                 self._expect(None)
@@ -131,6 +133,9 @@ class Changes:
         self.made += 1
         told["seconds_each"].append(round(time.monotonic() - begun, 4))
         told["resident_mib"].append(resident_mib(self.sidecar))
+
+    def _refused(self) -> dict | None:
+        return json.loads(self._get("/policies"))["last_refused"]
 
     def _expect(self, refused: str | None) -> None:
         """What came of a change has to be what was to come of it."""
