@@ -15,7 +15,7 @@ import time
 
 import servers
 from measure import Bench, Path, redis_benchmark
-from results import BUSY, NEAR_BUSY
+from results import BARE, BARE_NEAR, BUSY, NEAR_BUSY
 
 # What the sidecar makes of a write, sent by the client itself: the same work for Redis.
 AS_SENT = {"set": "set-px", "hset": "hset-pexpire", "zadd": "zadd-pexpire"}
@@ -24,6 +24,9 @@ MIXES = ("get", "set", "hset", "zadd", "mget")
 BUSY_CONNECTIONS = 1000
 # Asked for so often within a second, for which quotes are kept, that almost every GET is a hit of the near cache.
 HOT_KEYS = 100
+# What bare processes are asked for; they know requests and replies by their lengths.
+BARE_MIXES = ("get", "set")
+BARE_VALUE_BYTES = 256
 # The contract allows no more rules than the last.
 RULES = (10, 100, 1_000, 10_000)
 MARKETS = (1, 10, 100, 1_000)
@@ -78,6 +81,27 @@ def standing(bench: Bench):
         yield redis, paths
 
 
+@contextlib.contextmanager
+def bare(bench: Bench, redis: servers.Server):
+    """The bare paths of a case, by what its requests are."""
+    with contextlib.ExitStack() as stack:
+        start = lambda *how: stack.enter_context(bench.place.bare(*how))
+        paths = {}
+        for mix in BARE_MIXES:
+            server = start(redis.port, AS_SENT.get(mix, mix), BARE_VALUE_BYTES, 0)
+            paths[mix] = [Path(BARE, server.port, {"proxy": server, "redis": redis}, instead=AS_SENT)]
+        server = start(None, "get", BARE_VALUE_BYTES, HOT_KEYS)
+        hot = Path(BARE_NEAR, server.port, {"proxy": server, "redis": redis})
+
+        def of(case: dict) -> list[Path]:
+            if case["value_bytes"] != BARE_VALUE_BYTES:
+                return []
+            more = [hot] if case["mix"] == "get" and case["keys"] <= HOT_KEYS else []
+            return paths.get(case["mix"], []) + more
+
+        yield of
+
+
 def fill(bench: Bench, redis: servers.Server, case: dict) -> None:
     """Puts the case's keys there, without lifetimes: what was written through the sidecar has one and may be gone."""
     flags = {name: case[name] for name in ("keys", "value_bytes", "prefix", "namespaces") if name in case}
@@ -99,7 +123,7 @@ def told(text: str) -> None:
 
 def closed(bench: Bench, extent: str) -> None:
     """The closed loop, the same GETs by redis-benchmark, and the open loop."""
-    with standing(bench) as (redis, paths):
+    with standing(bench) as (redis, paths), bare(bench, redis) as bare_of:
         for case in closed_cases(extent):
             told(f"{case['mix']}, {case['clients']} clients, pipeline {case['pipeline']}, {case['value_bytes']} bytes")
             flush(bench, redis)
@@ -107,7 +131,7 @@ def closed(bench: Bench, extent: str) -> None:
             without = "direct, TTL" if case["mix"] in READS else "sidecar, near"
             # For one client alone, which is whom it is for: every path makes the run longer.
             without = (without,) if case["clients"] == 1 else (without, BUSY)
-            chosen = [path for name, path in paths.items() if name not in without]
+            chosen = [path for name, path in paths.items() if name not in without] + bare_of(case)
             bench.rounds_of("closed", case, chosen, lambda path, seed, case=case: bench.load(path, case, seed))
         by_redis_benchmark(bench, redis, paths)
         open_loop(bench, redis, paths)
@@ -154,6 +178,7 @@ def delayed(bench: Bench) -> None:
         far = stack.enter_context(place.sidecar(way.port))
         near = stack.enter_context(place.sidecar(way.port, near=True))
         busy = stack.enter_context(place.sidecar(way.port, near=True, name="sidecar near busy", more=BUSILY))
+        bare = stack.enter_context(place.bare(None, "get", BARE_VALUE_BYTES, HOT_KEYS))
         paths = [
             Path("direct", way.port, {"redis": redis}),
             Path("sidecar, miss", far.port, {"proxy": far, "redis": redis}),
@@ -170,7 +195,8 @@ def delayed(bench: Bench) -> None:
             case = closed_case("get", clients, pipeline, 256, label=label, **({"warm_up_seconds": 0.5} | more))
             told(f"1 ms away, {label}, {clients} clients, pipeline {pipeline}")
             fill(bench, redis, case)
-            bench.rounds_of("delay", case, paths, lambda path, seed, case=case: bench.load(path, case, seed))
+            more = [Path(BARE_NEAR, bare.port, {"proxy": bare, "redis": redis})] if case["keys"] <= HOT_KEYS else []
+            bench.rounds_of("delay", case, paths + more, lambda path, seed, case=case: bench.load(path, case, seed))
 
 
 def memory(bench: Bench) -> None:

@@ -6,6 +6,8 @@ import statistics
 PROXIES = ("haproxy", "twemproxy")
 # A worker that looks for requests for a while before it sleeps, without and with the near cache.
 BUSY, NEAR_BUSY = "sidecar, busy", "sidecar, near, busy"
+# What does the least between clients and Redis, and the least without Redis.
+BARE, BARE_NEAR = "bare", "bare, near"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Goal:
     busy: dict[str, float] = dataclasses.field(default_factory=dict)
     # What the processors allow.
     allowed: Spread | None = None
+    # What was reached by what does the least.
+    bare: Spread | None = None
 
     def met(self) -> bool | None:
         """Whether the median reached it."""
@@ -129,7 +133,8 @@ class Results:
             return Goal(what, "{:.2f} ×", bound, True, None)
         missing = "" if to in self.paths(section, case) else f"{to} was not there"
         reached, busy = self.ratios(section, case, path, to), self.busy(section, case, path)
-        return Goal(what, "{:.2f} ×", bound, True, reached, missing, busy, self.allowed(section, case, path, to))
+        bare = self.ratios(section, case, BARE_NEAR if "near" in path else BARE, to)
+        return Goal(what, "{:.2f} ×", bound, True, reached, missing, busy, self.allowed(section, case, path, to), bare)
 
     def case(self, section: str, **like) -> dict | None:
         """The first case that has these values."""
@@ -140,7 +145,8 @@ class Results:
 
 def order(path: str) -> tuple:
     """Paths as a reader wants them; numbers by size."""
-    known = ("direct", "direct, TTL", "sidecar", BUSY, "sidecar, miss", "sidecar, near", NEAR_BUSY, *PROXIES)
+    known = ("direct", "direct, TTL", "sidecar", BUSY, "sidecar, miss", "sidecar, near", NEAR_BUSY)
+    known += (*PROXIES, BARE, BARE_NEAR)
     if path.isdigit():
         return (1, int(path), path)
     return (0, known.index(path), path) if path in known else (2, 0, path)
@@ -175,7 +181,8 @@ def decision_goals(results: Results) -> list[Goal]:
         ("policy call", "nanoseconds", "{:.0f} ns", 600.0),
     ):
         reached = results.spread("decisions", {"what": what}, "sidecar", figure)
-        all_of.append(Goal(f"decision, {what}", form, bound, False, reached))
+        least = results.spread("decisions", {"what": f"{what}, of a policy that does nothing"}, "sidecar", figure)
+        all_of.append(Goal(f"decision, {what}", form, bound, False, reached, bare=least))
     return all_of
 
 
@@ -220,5 +227,7 @@ def named(path: str) -> str:
         NEAR_BUSY: "sidecar, near cache, busy polling",
         "haproxy": "HAProxy TCP",
         "twemproxy": "twemproxy",
+        BARE: "bare",
+        BARE_NEAR: "bare, without Redis",
     }
     return names.get(path, path)

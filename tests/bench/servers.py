@@ -134,6 +134,13 @@ class Place:
         command = [tool("twemproxy"), "-c", file, "-a", "127.0.0.1", "-s", statistics, "-v", "4"]
         return self.running("twemproxy", command, port)
 
+    def bare(self, to: int | None, mix: str, value_bytes: int, keys: int):
+        """The least that a process between clients and `to` does, for one sort of request; or it answers by itself."""
+        port = free_port()
+        command = [self.load, "bare", "--listen", f"127.0.0.1:{port}", "--mix", mix, "--value-bytes", value_bytes]
+        command += ["--keys", keys] if to is None else ["--to", f"127.0.0.1:{to}"]
+        return self.running("bare", command, port)
+
     def delay(self, to: int, ms: float):
         """A way to `to` that is longer by so much, there and back together."""
         port = free_port()

@@ -149,13 +149,15 @@ def absent_programs_are_named(place: servers.Place) -> None:
 
 def measured(bench: Bench) -> None:
     """Every request, over every path that the machine has, with replies that are checked."""
-    with cases.standing(bench) as (redis, paths):
+    with cases.standing(bench) as (redis, paths), cases.bare(bench, redis) as bare_of:
         for mix in cases.MIXES:
-            case = cases.closed_case(mix, 3, 4, 256, keys=200, warm_up_seconds=0, requests=60)
+            case = cases.closed_case(mix, 3, 4, 256, keys=cases.HOT_KEYS, warm_up_seconds=0, requests=60)
             cases.flush(bench, redis)
             cases.fill(bench, redis, case)
             by = lambda path, seed, case=case: bench.load(path, case, seed)
-            bench.rounds_of("closed", case, list(paths.values()), by)
+            bare = bare_of(case)
+            check(len(bare) == {"get": 2, "set": 1}.get(mix, 0), f"{mix} has {len(bare)} bare paths")
+            bench.rounds_of("closed", case, list(paths.values()) + bare, by)
         opened = {"verb": "open", "rate": 300, "requests": 60}
         case = cases.closed_case("get", 2, 1, 3, keys=200, zipf=1.1, warm_up_seconds=0) | opened
         cases.fill(bench, redis, case)
@@ -171,7 +173,8 @@ def reported(bench: Bench) -> None:
     raw = {"machine": machine.description(bench.place), "records": bench.records}
     raw["options"] = {"workers": 1, "pin": False, "rounds": bench.rounds, "seconds": bench.seconds}
     text = report.markdown(raw)
-    for word in ("## Goals", "### MGET(10), 256 B, 3 clients, pipeline 4", "| direct | ", "| sidecar, near cache | "):
+    headings = ("## Goals", "### MGET(10), 256 B, 3 clients, pipeline 4")
+    for word in (*headings, "| direct | ", "| sidecar, near cache | ", "| bare | "):
         check(word in text, f"{word!r} is not in the report:\n{text}")
     for record in bench.records:
         cpu = record["figures"]["cpu_seconds"]

@@ -2,6 +2,7 @@
 //! must not know what is measured: a server is an address.
 
 mod arguments;
+mod bare;
 mod closed;
 mod cpu;
 mod delay;
@@ -31,6 +32,8 @@ usage: bench-load VERB [--name value]…
   fill    --to ADDRESS [--value-bytes 256] [--keys 10000] [--prefix …] [--namespaces N]: SETs every key
   hold    --to ADDRESS [--connections 1000]: connections that do nothing, until standard input ends
   delay   --listen ADDRESS --to ADDRESS [--ms 1]: a way that is so much longer, there and back together
+  bare    --listen ADDRESS [--to ADDRESS] [--mix get] [--value-bytes 256] [--keys 10000] [--prefix …]: the least that a
+          process between clients and a server does, for one sort of request; or answers it by itself
   odd     --of FILE --into FOLDER: a ttl component with what no compiler makes, of each kind one";
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn run() -> anyhow::Result<()> {
         "fill" => verbs::fill(&mut arguments),
         "hold" => verbs::hold(&mut arguments),
         "delay" => verbs::delay(&mut arguments),
+        "bare" => verbs::bare(&mut arguments),
         "odd" => verbs::odd(&mut arguments),
         _ => anyhow::bail!("no verb {verb:?}\n{USAGE}"),
     }

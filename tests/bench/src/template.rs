@@ -94,6 +94,11 @@ impl Template {
         }
     }
 
+    /// How many bytes it has, whatever its numbers are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn matches(&self, keys: &Keys, place: u64, bytes: &[u8]) -> bool {
         let keys = keys.at(place);
         let mut from = 0;
@@ -200,6 +205,14 @@ impl Reply {
                     (true, false) => Progress::Partial,
                 }
             }
+        }
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Reply::Bytes(template) => template.bytes(),
+            Reply::Flags(count) => count * 4,
         }
     }
 

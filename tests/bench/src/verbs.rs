@@ -8,11 +8,12 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
+use crate::bare::{Replies, Sort};
 use crate::figures::Figures;
 use crate::keys::Keys;
 use crate::load::{Load, SILENCE_MAX};
-use crate::template::{Request, Shape, mix, shown};
-use crate::{closed, delay, open, wasm};
+use crate::template::{Reply, Request, Shape, mix, shown};
+use crate::{bare, closed, delay, open, wasm};
 
 const KEYS: usize = 10_000;
 const PREFIX: &str = "fyntrix:general:";
@@ -76,6 +77,28 @@ pub(crate) fn delay(arguments: &mut Arguments) -> anyhow::Result<()> {
     let delay = arguments.span("ms", 1e3, 1.0)?;
     arguments.finish()?;
     delay::run(listen, to, delay)
+}
+
+/// `bare`
+pub(crate) fn bare(arguments: &mut Arguments) -> anyhow::Result<()> {
+    let (listen, to) = (arguments.address("listen")?, arguments.take("to")?);
+    let (shape, count) = (shape(arguments)?, arguments.count("keys", KEYS)?);
+    let name: String = arguments.take("mix")?.unwrap_or_else(|| "get".to_owned());
+    arguments.finish()?;
+    let Request { sent, reply } = Request::named(&name, &shape)?;
+    let replies = match (to, reply) {
+        (Some(to), reply) => Replies::Asked(to, reply.bytes()),
+        (None, Reply::Bytes(reply)) if name == "get" => {
+            let of = |number| {
+                let mut bytes = Vec::new();
+                reply.write(&Keys::only(number), 0, &mut bytes);
+                bytes
+            };
+            Replies::Known((0..u32::try_from(count)?).map(of).collect())
+        }
+        (None, _) => bail!("--to is missing: only the replies to get are known"),
+    };
+    bare::run(listen, &Sort { request_bytes: sent.bytes(), replies })
 }
 
 /// `odd`: the files, what is odd about each, and what a refusal of it says.

@@ -4,8 +4,11 @@
 //! A decision is remembered from the instant of its making on. So a clock that goes back asks the policy every time,
 //! and every call takes the product's own way. What the guest allocates in its own memory is not counted.
 
+mod blank;
+
 use std::hint::black_box;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -65,18 +68,29 @@ fn run(out: &mut impl Write) -> anyhow::Result<()> {
 
 fn figures(calls: usize) -> anyhow::Result<Vec<Figure>> {
     let config = Config::from_texts(&Texts::defaults())?;
-    let reloader = Reloader::new(&config, Folder::new(None, "warn"), Clock::new(|| 0, 0))?;
-    let set = Arc::new(PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?);
+    let set = loaded(&config, None)?;
     let keys = |namespaces: &[&str]| -> Vec<String> {
         let of = |namespace| SYMBOLS.iter().map(move |symbol| format!("fyntrix:{namespace}:quote:{symbol}"));
         namespaces.iter().flat_map(of).collect()
     };
-    let decisions = decisions(&set, &keys(&[PLAIN, COPIED].concat()), calls)?.into_iter();
+    let all_keys = keys(&[PLAIN, COPIED].concat());
+    let decisions = decisions(&set, &all_keys, calls)?.into_iter();
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("ttl.wasm"), blank::component()?)?;
+    let [_, blank] = self::decisions(&loaded(&config, Some(folder.path()))?, &all_keys, calls)?;
+    let blank = Figure { what: "policy call, of a policy that does nothing", ..blank };
     let of_plain = ["SET from bytes to plan, memoized", "SET from bytes to plan, policy call"];
     let plain = plans(&set, &config, &keys(&PLAIN), calls, of_plain)?;
     let of_copied = ["SET with an old copy kept, memoized", "SET with an old copy kept, policy call"];
     let copied = plans(&set, &config, &keys(&COPIED), calls, of_copied)?;
-    Ok(decisions.chain(plain).chain(copied).collect())
+    Ok(decisions.chain([blank]).chain(plain).chain(copied).collect())
+}
+
+/// The standard policies, and what a folder has in their place.
+fn loaded(config: &Config, folder: Option<&Path>) -> anyhow::Result<Arc<PolicySet>> {
+    let folder = Folder::new(folder.map(Path::to_owned), "warn");
+    let reloader = Reloader::new(config, folder, Clock::new(|| 0, 0))?;
+    Ok(Arc::new(PolicySet::load(reloader.engine(), 1, &reloader.mounts()?, None)?))
 }
 
 /// The decision by itself.
@@ -168,7 +182,7 @@ mod tests {
     #[test]
     fn allocations() {
         let figures = figures(200).unwrap();
-        assert_eq!(figures.len(), 6);
+        assert_eq!(figures.len(), 7);
         for Figure { what, nanoseconds, allocations, .. } in figures {
             assert!(nanoseconds > 0.0, "{what}");
             let may_allocate = what.contains("policy call") || what.contains("copy");
