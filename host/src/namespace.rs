@@ -138,6 +138,8 @@ pub struct RuleTable {
     /// The rules of each prefix, the longest suffix first.
     by_prefix: FxHashMap<Box<[u8]>, Vec<Ending>>,
     prefix_bytes_max: usize,
+    /// How long prefixes are, a bit for each length: most pieces of a key end where no prefix does.
+    prefix_lengths: [u64; PREFIX_BYTES_MAX / LENGTHS_A_WORD + 1],
     symbols: Symbols,
     /// The markets that rules and symbols name, each once.
     markets: Names,
@@ -166,6 +168,7 @@ const RULES_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 512;
 const SUFFIX_BYTES_MAX: usize = 128;
+const LENGTHS_A_WORD: usize = u64::BITS as usize;
 /// Bytes of a key's end that are compared at once.
 const LAST_BYTES: usize = 8;
 /// Old values and leases are kept under such names.
@@ -224,6 +227,9 @@ impl RuleTable {
             check_rule(rule)?;
             ensure!(names.insert(rule.name.as_str()), "two rules are called {:?}", rule.name);
             table.prefix_bytes_max = table.prefix_bytes_max.max(rule.prefix.len());
+            if let Some(lengths) = table.prefix_lengths.get_mut(rule.prefix.len() / LENGTHS_A_WORD) {
+                *lengths |= 1 << (rule.prefix.len() % LENGTHS_A_WORD);
+            }
             table.restricted |= rule.access != Access::ReadWrite;
             table.near |= rule.near_ms.is_some();
             table.leased |= rule.lease_ms.is_some();
@@ -287,6 +293,9 @@ impl RuleTable {
         let head = key.get(..self.prefix_bytes_max.min(key.len()))?;
         let last = last_bytes(key);
         for colon in memchr::memrchr_iter(b':', head) {
+            if !self.has_prefix_of(colon + 1) {
+                continue;
+            }
             let Some(same) = self.by_prefix.get(head.get(..=colon)?) else { continue };
             let rest = key.len() - colon - 1;
             for ending in same.iter().filter(|ending| ending.may_end(last, rest)) {
@@ -297,6 +306,11 @@ impl RuleTable {
             }
         }
         None
+    }
+
+    fn has_prefix_of(&self, bytes: usize) -> bool {
+        let lengths = self.prefix_lengths.get(bytes / LENGTHS_A_WORD);
+        lengths.is_some_and(|lengths| lengths >> (bytes % LENGTHS_A_WORD) & 1 != 0)
     }
 
     /// The market of a key under a rule.

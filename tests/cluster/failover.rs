@@ -99,3 +99,30 @@ fn a_master_hangs() {
     poll_until("the replica to be served", || ask(&sidecar, "GET a") == "$1\r\n1");
     cluster.nodes[owner].process.signal("CONT");
 }
+
+/// Who waits for replicas is not told of those of the server that took a lost one's place: they have less than it had.
+#[test]
+fn waiting_for_what_was_lost() {
+    let mut cluster = Cluster::start(3, 2);
+    let sidecar = Sidecar::serve_cluster(&cluster, &["--workers", "1", "--on-upstream-lost", "error"]);
+    let mut client = sidecar.client();
+    let owner = cluster.owner(slot_of("a"));
+    let port = cluster.nodes[owner].port.to_string();
+    let follows = |node: &usize| cluster.nodes[*node].client().ask("ROLE").contains(&format!("127.0.0.1\r\n:{port}"));
+    let replicas: Vec<_> = (0..cluster.nodes.len()).filter(|node| *node != owner && follows(node)).collect();
+    assert_eq!(replicas.len(), 2);
+    let signal = |cluster: &Cluster, name| replicas.iter().for_each(|node| cluster.nodes[*node].process.signal(name));
+    signal(&cluster, "STOP");
+    // What is on its way to them would reach them all the same.
+    assert_eq!(cluster.nodes[owner].client().ask("CLIENT KILL TYPE replica"), ":2");
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    cluster.nodes[owner].process.signal("KILL");
+    cluster.nodes[owner].process.wait();
+    signal(&cluster, "CONT");
+    poll_until("a replica to be served", || ask(&sidecar, "GET a") == "$-1");
+    let lost = "-ERR bellwether lost the server after this client wrote; whether what it wrote is there is not known";
+    assert_eq!(client.ask("WAIT 1 1000"), lost);
+    // It is told once.
+    assert_eq!(client.ask("SET a 2"), "+OK");
+    assert_eq!(client.ask("WAIT 1 10000"), ":1");
+}

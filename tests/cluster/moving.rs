@@ -155,6 +155,36 @@ fn transactions_are_put_together_where_their_slot_is() {
     check(&mut moving.client, &[("SET {m}watched 2", "+QUEUED"), ("EXEC", "*1\r\n+OK")]);
 }
 
+/// What a node still says of a transaction that was discarded is not taken for the next one's.
+#[test]
+fn transactions_behind_one_that_was_discarded() {
+    let mut moving = Moving::start();
+    check(&mut moving.client, &[("GET {m}x", "$-1")]);
+    moving.cluster.move_slot(moving.slot, moving.from, moving.to);
+    let lines = ["MULTI", "INCR {m}x", "DISCARD", "MULTI", "INCR {m}x", "EXEC", "GET {m}x"].map(str::to_owned);
+    let expect = ["+OK", "+QUEUED", "+OK", "+OK", "+QUEUED", "*1\r\n:1", "$1\r\n1"];
+    assert_eq!(pipeline(&mut moving.client, &lines), expect);
+}
+
+/// More than may wait in memory waits behind one whose slot is elsewhere, and that one behind the last of them.
+#[test]
+fn large_values_behind_a_slot_that_moved() {
+    const LARGE: usize = 80;
+    let mut moving = Moving::start();
+    let here = (0..).map(|number| format!("k{number}")).find(|key| moving.cluster.owner(slot_of(key)) == moving.from);
+    let key = here.unwrap();
+    moving.client.command(&[b"SET", key.as_bytes(), &vec![b'x'; 1 << 20]]);
+    assert_eq!(moving.client.reply(), b"+OK\r\n");
+    check(&mut moving.client, &[("SET {m}k 1", "+OK")]);
+    moving.cluster.move_slot(moving.slot, moving.from, moving.to);
+    let asked = ["{m}k"].into_iter().chain(std::iter::repeat_n(&*key, LARGE)).chain(["{m}k"]);
+    let replies = pipeline(&mut moving.client, &asked.map(|key| format!("GET {key}")).collect::<Vec<_>>());
+    let (first, last) = (replies.first().unwrap(), replies.last().unwrap());
+    assert_eq!((first.as_str(), last.as_str()), ("$1\r\n1", "$1\r\n1"));
+    let large = replies.iter().filter(|reply| reply.len() > 1 << 20).count();
+    assert_eq!((large, replies.len()), (LARGE, LARGE + 2));
+}
+
 #[test]
 fn shard_channels_that_move() {
     let moving = Moving::start();

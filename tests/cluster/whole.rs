@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{check, pipeline};
+use crate::harness::process::poll_until;
 use crate::harness::{Cluster, Sidecar, conversation};
 
 /// What is another conversation in a cluster, with the reason.
@@ -108,6 +109,63 @@ fn users_are_known_to_every_node() {
     let output = crate::harness::run(&["retime", "--upstream", &url("wrong")], folder.path());
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && told.contains("it refuses us"), "{told}");
+}
+
+/// A login, or tracking, that is refused leaves a connection as it was, for whoever has it next and on every node.
+#[test]
+fn what_is_refused_changes_nothing() {
+    let cluster = Cluster::start_with(3, 0, 0, &["--user", "sidecar", "on", ">secret", "~*", "&*", "+@all"]);
+    let url = cluster.url().replace("://", "://sidecar:secret@");
+    let options = ["--upstream", &url, "--client-password", "none", "--workers", "1"];
+    let sidecar = Sidecar::start("serve", &options);
+    let refused = "-WRONGPASS invalid username-password pair or user is disabled.";
+    for key in ["a", "b", "c"] {
+        assert_eq!(sidecar.client().ask("AUTH nobody x"), refused);
+        let mut client = sidecar.client();
+        check(&mut client, &[("MULTI", "+OK"), (&format!("GET {key}"), "+QUEUED"), ("ACL WHOAMI", "+QUEUED")]);
+        check(&mut client, &[("EXEC", "*2\r\n$-1\r\n$7\r\nsidecar")]);
+    }
+    let mut client = sidecar.client();
+    assert!(client.ask("HELLO 3").starts_with('%'));
+    check(&mut client, &[("CLIENT TRACKING ON", "+OK")]);
+    let switch = "-ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling \
+                  it with a different mode.";
+    check(&mut client, &[("CLIENT TRACKING ON BCAST", switch), ("GET a", "_"), ("GET b", "_"), ("GET c", "_")]);
+    for key in ["a", "b", "c"] {
+        assert_eq!(cluster.client_of(key).ask(&format!("SET {key} 1")), "+OK");
+        let told = String::from_utf8_lossy(&client.reply()).into_owned();
+        assert_eq!(told, format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\n{key}\r\n"));
+    }
+}
+
+/// Users are made, and unmade, on all nodes.
+#[test]
+fn users_are_changed_on_every_node() {
+    let cluster = Cluster::start(3, 0);
+    let sidecar = Sidecar::serve_cluster(&cluster, &[]);
+    let mut client = sidecar.client();
+    let know = |name: &str| cluster.nodes.iter().filter(|node| node.client().ask("ACL USERS").contains(name)).count();
+    check(&mut client, &[("ACL SETUSER bob on >pw ~* +@all", "+OK")]);
+    assert_eq!(know("bob"), 3);
+    check(&mut client, &[("ACL DELUSER bob", ":1")]);
+    assert_eq!(know("bob"), 0);
+}
+
+/// Who leaves while it is blocked is unblocked, however much it has sent behind that.
+#[test]
+fn who_leaves_while_it_is_blocked() {
+    let cluster = Cluster::start(3, 0);
+    let sidecar = Sidecar::serve_cluster(&cluster, &[]);
+    let blocked = || cluster.client_of("{t}").ask("INFO clients").contains("blocked_clients:1");
+    let mut client = sidecar.client();
+    client.command(&[b"BLPOP", b"{t}q", b"0"]);
+    poll_until("the client to be blocked", blocked);
+    for _ in 0..2000 {
+        client.command(&[b"SET", b"{t}k", &[b'x'; 100]]);
+    }
+    drop(client);
+    poll_until("the client to be unblocked", || !blocked());
+    check(&mut sidecar.client(), &[("RPUSH {t}q 1", ":1"), ("LRANGE {t}q 0 -1", "*1\r\n$1\r\n1")]);
 }
 
 #[test]

@@ -78,6 +78,19 @@ fn keys_and_their_rules() {
     check("", "", None);
 }
 
+/// Prefixes of every length that there can be, each with a rule, and a key under each.
+#[test]
+fn lengths_of_prefixes() {
+    let prefix = |bytes: usize| format!("{}:", "x".repeat(bytes - 1));
+    let lengths = (1..=512).step_by(7).chain([63, 64, 65, 128, 512]).collect::<std::collections::BTreeSet<_>>();
+    let rules = lengths.iter().map(|bytes| rule(&bytes.to_string(), &prefix(*bytes), "", MarketSource::None));
+    let table = RuleTable::build(rules.collect(), vec![]).unwrap();
+    for bytes in 1..=513 {
+        let found = table.find(format!("{}y", prefix(bytes)).as_bytes()).map(|(_, rule)| rule.name.clone());
+        assert_eq!(found, lengths.contains(&bytes).then(|| bytes.to_string()), "{bytes} bytes");
+    }
+}
+
 #[test]
 fn symbols_that_are_not_known() {
     let table = table();

@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 
 use bytes::{Buf, BytesMut};
 
-pub(super) use life::Life;
+pub(super) use life::{Follows, Life, Losses};
 use owed::{Entry, Run};
 
 use super::expect::{self, Expect, PubSub};
@@ -147,6 +147,8 @@ impl Lane {
         }
         outbox.owe(1);
         if touched != Touched::Nothing {
+            let left = self.shared.life.borrow().after_loss();
+            left.into_iter().for_each(|left| drop(self.shared.life.replace(left)));
             outbox.writes_on(&self.shared.life.borrow());
         }
         self.shared.versions.bump(&touched);

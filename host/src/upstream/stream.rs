@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use super::embedded::EmbeddedStore;
-use super::sentinel::{Moved, Sentinels};
+use super::lane::Follows;
+use super::sentinel::Sentinels;
 use crate::tls;
 
 /// Where the server is.
@@ -64,11 +65,11 @@ impl Target {
         Ok(self.connect_followed(timeout).await?.0)
     }
 
-    /// The same, and what tells when the server is no longer the one to be connected to, where that may be.
+    /// The same, and what tells when something is gone behind the stream while that is there, where that may be.
     ///
     /// # Errors
     /// As [`Target::connect`].
-    pub(super) async fn connect_followed(&self, timeout: Duration) -> io::Result<(Stream, Option<Moved>)> {
+    pub(super) async fn connect_followed(&self, timeout: Duration) -> io::Result<(Stream, Follows)> {
         let deadline = Instant::now() + timeout;
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let stream = match self {
@@ -86,12 +87,15 @@ impl Target {
             Self::Unix(path) => Stream::Unix(timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)??),
             Self::Sentinel(sentinels) => {
                 let (stream, moved) = sentinels.connect(timeout).await?;
-                return Ok((stream, Some(moved)));
+                return Ok((stream, Follows::Master(moved)));
             }
             Self::Embedded(store) => Stream::Pipe(store.connect()),
-            Self::Cluster(cluster) => Stream::Pipe(cluster.connect().await?),
+            Self::Cluster(cluster) => {
+                let (pipe, losses) = cluster.connect().await?;
+                return Ok((Stream::Pipe(pipe), Follows::Nodes(losses, 0)));
+            }
         };
-        Ok((stream, None))
+        Ok((stream, Follows::Nothing))
     }
 
     /// What connections are encrypted with, if they are.

@@ -34,6 +34,7 @@ use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
 use super::control;
+use super::lane::Losses;
 use super::stream::{Stream, Target};
 use super::{Login, Loss};
 use crate::command::Table;
@@ -122,12 +123,12 @@ impl Cluster {
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    /// A pipe to a router of its own, which has reached one of the nodes. On a tokio runtime, where the router lives
-    /// until the pipe is closed.
+    /// A pipe to a router of its own, which has reached one of the nodes, and what counts those that it loses. On a tokio
+    /// runtime, where the router lives until the pipe is closed.
     ///
     /// # Errors
     /// No node can be reached.
-    pub(super) async fn connect(&self) -> io::Result<DuplexStream> {
+    pub(super) async fn connect(&self) -> io::Result<(DuplexStream, Losses)> {
         if self.map().version == 0 {
             self.ask().await.map_err(|error| io::Error::other(format!("{error:#}")))?;
         }
@@ -139,8 +140,10 @@ impl Cluster {
             match self.reach(address.clone()).await {
                 Ok(stream) => {
                     let (lane, pipe) = tokio::io::duplex(PIPE_BYTES);
-                    drop(tokio::spawn(Router::new(self.clone(), pipe, address.clone(), stream).run()));
-                    return Ok(lane);
+                    let router = Router::new(self.clone(), pipe, address.clone(), stream);
+                    let losses = router.losses.clone();
+                    drop(tokio::spawn(router.run()));
+                    return Ok((lane, losses));
                 }
                 Err(error) => refused = error,
             }

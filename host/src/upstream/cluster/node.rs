@@ -55,8 +55,8 @@ pub(super) enum Sent {
     Opening { needed: bool },
     /// A command that subscribes: so many confirmations, and the place that ends with them.
     Subscribe { place: u64, confirmations: Option<usize>, job: Option<Job> },
-    /// A part of a transaction, and whom it is told.
-    Transaction(Option<u64>),
+    /// A part of the transaction of this number, and whom it is told.
+    Transaction(u64, Option<u64>),
 }
 
 /// How far the connection is.

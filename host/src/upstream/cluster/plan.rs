@@ -79,7 +79,7 @@ pub(super) enum Holds {
 }
 
 /// What is sent to all masters, and how their replies become one.
-const OF_ALL_MASTERS: [(&str, Merge); 21] = [
+const OF_ALL_MASTERS: [(&str, Merge); 25] = [
     ("dbsize", Merge::Sum),
     ("keys", Merge::Concat),
     ("randomkey", Merge::Something),
@@ -97,6 +97,10 @@ const OF_ALL_MASTERS: [(&str, Merge); 21] = [
     ("config|set", Merge::First),
     ("config|resetstat", Merge::First),
     ("config|rewrite", Merge::First),
+    ("acl|setuser", Merge::First),
+    ("acl|deluser", Merge::First),
+    ("acl|load", Merge::First),
+    ("acl|save", Merge::First),
     ("pubsub|channels", Merge::Concat),
     ("pubsub|shardchannels", Merge::Concat),
     ("pubsub|numpat", Merge::Sum),

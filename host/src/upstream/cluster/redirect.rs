@@ -46,7 +46,7 @@ pub(super) struct Job {
 pub(super) enum Then {
     Nothing,
     /// It is about the connection: what is refused is not said to other nodes.
-    Connection(&'static str),
+    Connection,
     /// Keys of this slot are watched.
     Watch(u16),
     /// The script of this digest is asked for.
@@ -105,7 +105,7 @@ impl Sent {
         match self {
             Self::Job(job) => Some(job.place),
             Self::Tell(place) | Self::Subscribe { place, .. } => Some(*place),
-            Self::Transaction(place) => *place,
+            Self::Transaction(_, place) => *place,
             Self::Swallow | Self::Opening { .. } => None,
         }
     }

@@ -22,13 +22,14 @@ use super::plan::{Holds, Plan, Way};
 use super::pub_sub::Subscriptions;
 use super::redirect::{Job, Then};
 use super::replies::Replies;
+use super::said::Said;
 use super::topology::{Map, NodeAddress};
 use super::transaction::Transaction;
 use crate::buffers::release;
 use crate::command::{Command, Table};
 use crate::resp::request::{Limits, Scanned, Scanner};
 use crate::resp::{Protocol, reply, write};
-use crate::upstream::lane::BUFFER_KEPT_BYTES;
+use crate::upstream::lane::{BUFFER_KEPT_BYTES, Losses};
 use crate::upstream::stream::Stream;
 
 /// One lane's side of the cluster.
@@ -43,11 +44,13 @@ pub(super) struct Router {
     /// The nodes by their places in the map, as far as they have been looked up.
     pub(super) by_place: Vec<Option<usize>>,
     pub(super) replies: Replies,
+    /// How many nodes have been lost that may have been written to.
+    pub(super) losses: Losses,
     pub(super) protocol: Protocol,
     /// The node of commands that any may have.
     pub(super) home: usize,
     /// What has been said of the connection, which every node is told.
-    pub(super) said: Vec<(&'static str, Bytes)>,
+    pub(super) said: Vec<Said>,
     /// What goes to the node of the next command, before it.
     pub(super) before_next: Option<Bytes>,
     /// Slots whose next commands wait.
@@ -56,6 +59,8 @@ pub(super) struct Router {
     /// No command is taken until this reply is there.
     pub(super) waits_for: Option<u64>,
     pub(super) transaction: Option<Transaction>,
+    /// How many there have been.
+    pub(super) transactions: u64,
     /// Keys of this slot are watched, at this node.
     pub(super) watching: Option<(u16, usize)>,
     pub(super) subscriptions: Subscriptions,
@@ -116,6 +121,7 @@ impl Router {
             nodes: vec![Node::connected(address, stream)],
             by_place: Vec::new(),
             replies: Replies::default(),
+            losses: Losses::default(),
             protocol: Protocol::Resp2,
             home: 0,
             said: Vec::new(),
@@ -124,6 +130,7 @@ impl Router {
             timer: None,
             waits_for: None,
             transaction: None,
+            transactions: 0,
             watching: None,
             subscriptions: Subscriptions::default(),
             monitoring: false,
@@ -172,7 +179,10 @@ impl Router {
     /// Reads commands once. Ready(false): the lane is gone.
     fn poll_pipe(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if !self.may_take() && self.inbox.len() > READ_BYTES {
-            return Poll::Pending;
+            // Who waits for a command that blocks is looked after, now and whenever nodes are: nothing wakes us.
+            let gone =
+                self.waits_for.is_some() && matches!(Pin::new(&mut self.pipe).poll_write(cx, &[]), Poll::Ready(Err(_)));
+            return if gone { Poll::Ready(false) } else { Poll::Pending };
         }
         self.inbox.reserve(READ_BYTES);
         match pin!(self.pipe.read_buf(&mut self.inbox)).poll(cx) {
@@ -200,8 +210,10 @@ impl Router {
         let held_up =
             self.replies.waiting_bytes() > WAITING_BYTES_MAX || self.replies.ready().len() > WAITING_BYTES_MAX;
         let first = self.replies.first();
+        let owes = |node: &Node| node.queue.iter().any(|sent| sent.place() == Some(first));
+        // The first may itself wait here for others of its slot.
+        let may_read = !held_up || self.nodes.get(index).is_some_and(owes) || !self.nodes.iter().any(owes);
         let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_used()) else { return false };
-        let may_read = !held_up || node.queue.iter().any(|sent| sent.place() == Some(first));
         let step = (|| {
             let connected = node.poll_connect(cx)?;
             node.poll_write(cx)?;
@@ -251,7 +263,7 @@ impl Router {
             Sent::Job(job) => self.answered(index, job, frame),
             Sent::Tell(place) => self.fill(index, place, 0, frame),
             Sent::Subscribe { place, job, .. } => self.not_confirmed(index, place, job, frame),
-            Sent::Transaction(place) => self.answered_in_transaction(index, place, frame),
+            Sent::Transaction(number, place) => self.answered_in_transaction(index, number, place, frame),
         }
     }
 
@@ -261,10 +273,14 @@ impl Router {
         let job = if refused { self.redirected(index, job, &frame) } else { Some(job) };
         let Some(job) = job else { return };
         match job.then {
-            Then::Connection(about) if refused => self.said.retain(|(of, _)| *of != about),
-            Then::Connection("hello") => {
-                let resp3 = frame.first() == Some(&b'%');
-                self.protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
+            Then::Connection => {
+                // HELLO alone is answered with a map; in RESP2 that is an array.
+                match frame.first() {
+                    Some(b'%') => self.protocol = Protocol::Resp3,
+                    Some(b'*') => self.protocol = Protocol::Resp2,
+                    _ => {}
+                }
+                self.answered_said(job.place, refused);
             }
             Then::Watch(slot) if !refused => self.watching = Some((slot, index)),
             _ => {}
@@ -469,7 +485,7 @@ impl Router {
         if !node.is_used() {
             let (cluster, address) = (self.cluster.clone(), node.address.clone());
             let needed = |about: &str| matches!(about, "auth" | "hello" | "client|tracking");
-            let opening = self.said.iter().map(|(about, bytes)| (bytes, needed(about)));
+            let opening = self.said.iter().map(Said::words).map(|(about, bytes)| (bytes, needed(about)));
             node.open(async move { cluster.reach(address).await }, opening);
         }
         node.send(bytes, sent);

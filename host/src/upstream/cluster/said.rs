@@ -9,6 +9,26 @@ use super::redirect::{Job, Then};
 use super::router::Router;
 use crate::command::Command;
 
+/// What was said of the connection.
+pub(super) struct Said {
+    about: &'static str,
+    bytes: Bytes,
+    /// The place of its reply.
+    place: u64,
+    /// So many nodes are still to answer.
+    missing: usize,
+    refused: bool,
+}
+
+// === impl Said ===
+
+impl Said {
+    /// What it is about, and its words.
+    pub(super) fn words(&self) -> (&'static str, &Bytes) {
+        (self.about, &self.bytes)
+    }
+}
+
 // === impl Router ===
 
 impl Router {
@@ -44,20 +64,32 @@ impl Router {
 
     /// Sends a command about the connection to every node that is spoken to. Others are told when they are.
     pub(super) fn say(&mut self, about: &'static str, bytes: &Bytes) {
-        self.home();
-        let used: Vec<_> =
-            (0..self.nodes.len()).filter(|index| self.nodes.get(*index).is_some_and(Node::is_used)).collect();
-        let place = self.replies.owe_parts(Merge::First, used.len().max(1));
-        for (part, index) in used.iter().enumerate() {
+        let home = self.home();
+        let is_told = |(index, node): (usize, &Node)| (node.is_used() || index == home).then_some(index);
+        let told: Vec<_> = self.nodes.iter().enumerate().filter_map(is_told).collect();
+        let place = self.replies.owe_parts(Merge::First, told.len());
+        for (part, index) in told.iter().enumerate() {
             let job = Job::new(bytes.clone(), None, place);
-            self.transmit(*index, Job { part, fixed: true, then: Then::Connection(about), ..job }, false);
+            self.transmit(*index, Job { part, fixed: true, then: Then::Connection, ..job }, false);
         }
-        match self.said.iter_mut().find(|(of, _)| *of == about) {
-            Some((_, known)) => *known = bytes.clone(),
-            None => self.said.push((about, bytes.clone())),
+        let missing = told.len();
+        self.said.push(Said { about, bytes: bytes.clone(), place, missing, refused: false });
+    }
+
+    /// A node has answered what was said. What is refused changes nothing: what was said of it before holds on.
+    pub(super) fn answered_said(&mut self, place: u64, refused: bool) {
+        let Some(at) = self.said.iter().position(|said| said.place == place) else { return };
+        let Some(said) = self.said.get_mut(at) else { return };
+        said.refused |= refused;
+        said.missing = said.missing.saturating_sub(1);
+        if said.missing > 0 {
+            return;
         }
-        if used.is_empty() {
-            self.ended = true;
+        if said.refused {
+            self.said.remove(at);
+        } else {
+            let about = said.about;
+            self.said.retain(|said| said.about != about || said.place >= place);
         }
     }
 
@@ -81,7 +113,7 @@ impl Router {
 
     /// The CLIENT TRACKING that is in force.
     pub(super) fn tracking(&self) -> Option<&Bytes> {
-        let said = self.said.iter().find(|(about, _)| *about == "client|tracking").map(|(_, bytes)| bytes)?;
+        let said = self.said.iter().rfind(|said| said.about == "client|tracking").map(|said| &said.bytes)?;
         let upper = said.to_ascii_uppercase();
         memchr::memmem::find(&upper, b"\r\nON\r\n").map(|_| said)
     }

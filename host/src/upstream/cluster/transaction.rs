@@ -17,6 +17,8 @@ use crate::resp::{reply, write};
 /// A transaction that is being put together, or runs.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
+    /// Its own number: replies to what it sent are told from those to one that was discarded before it.
+    number: u64,
     /// The slot of its keys, once there was one.
     slot: Option<u16>,
     /// Its node, once it has been told.
@@ -107,7 +109,8 @@ impl Router {
         match (row.map(|row| row.kind), self.transaction.is_some()) {
             (Some(Kind::Multi), false) => {
                 let slot = self.watching.map(|(slot, _)| slot);
-                self.transaction = Some(Transaction { slot, ..Transaction::default() });
+                self.transactions += 1;
+                self.transaction = Some(Transaction { number: self.transactions, slot, ..Transaction::default() });
                 self.replies.give(OK);
             }
             (Some(Kind::Multi), true) => self.give_error("ERR MULTI calls can not be nested"),
@@ -183,7 +186,8 @@ impl Router {
                 let place = self.replies.owe();
                 transaction.keep(bytes, Some(place));
                 transaction.outstanding += 1;
-                self.send(index, bytes, Sent::Transaction(Some(place)));
+                let number = transaction.number;
+                self.send(index, bytes, Sent::Transaction(number, Some(place)));
             }
         }
     }
@@ -209,9 +213,10 @@ impl Router {
         let Some(transaction) = &mut self.transaction else { return };
         let queued: Vec<_> = transaction.queued.iter().map(|queued| (queued.bytes.clone(), queued.place)).collect();
         transaction.outstanding += 1 + queued.len();
-        self.send(index, MULTI, Sent::Transaction(None));
+        let number = transaction.number;
+        self.send(index, MULTI, Sent::Transaction(number, None));
         for (bytes, place) in queued {
-            self.send(index, &bytes, Sent::Transaction(place));
+            self.send(index, &bytes, Sent::Transaction(number, place));
         }
     }
 
@@ -229,8 +234,8 @@ impl Router {
         let Some(transaction) = &mut self.transaction else { return };
         transaction.exec = Some(place);
         transaction.outstanding += 1;
-        if let Some(index) = transaction.at {
-            self.send(index, bytes, Sent::Transaction(Some(place)));
+        if let (number, Some(index)) = (transaction.number, transaction.at) {
+            self.send(index, bytes, Sent::Transaction(number, Some(place)));
         }
     }
 
@@ -274,7 +279,7 @@ impl Router {
     }
 
     /// The node of a transaction has answered a part of it.
-    pub(super) fn answered_in_transaction(&mut self, index: usize, place: Option<u64>, frame: Bytes) {
+    pub(super) fn answered_in_transaction(&mut self, index: usize, number: u64, place: Option<u64>, frame: Bytes) {
         let refused = frame.first() == Some(&reply::kind::ERROR);
         let redirect = if refused { Redirect::read(&frame) } else { None };
         let to = match redirect {
@@ -288,7 +293,7 @@ impl Router {
             self.cluster.learn(*slot, address);
         }
         let watching = self.watching.is_some();
-        let Some(transaction) = &mut self.transaction else {
+        let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.number == number) else {
             // It was discarded meanwhile.
             let frame = if to.is_some() { Bytes::from_static(QUEUED) } else { frame };
             return place.into_iter().for_each(|place| self.fill(index, place, 0, frame.clone()));
@@ -343,7 +348,7 @@ impl Router {
         self.take_up_map();
         let Some(transaction) = &mut self.transaction else { return };
         let Some((to, asking)) = transaction.to.take() else { return };
-        let exec = transaction.exec;
+        let (number, exec) = (transaction.number, transaction.exec);
         if exec.is_none() {
             self.send(from, DISCARD, Sent::Swallow);
         }
@@ -357,7 +362,7 @@ impl Router {
         }
         self.put_together(index);
         if let Some(place) = exec {
-            self.send(index, b"*1\r\n$4\r\nEXEC\r\n", Sent::Transaction(Some(place)));
+            self.send(index, b"*1\r\n$4\r\nEXEC\r\n", Sent::Transaction(number, Some(place)));
         }
     }
 }

@@ -43,6 +43,7 @@ impl Router {
                 // Another node is written to from now on, and this one may not say so in time.
                 self.ended = true;
             } else if node.queue.is_empty() && !self.depends_on(index) {
+                self.losses.add();
                 drop(self.nodes.get_mut(index).map(Node::close));
             }
         }
@@ -250,7 +251,7 @@ impl Router {
 
     /// Whether something is held at a node that is gone when its connection is.
     pub(super) fn depends_on(&self, index: usize) -> bool {
-        let stateful = |sent: &Sent| matches!(sent, Sent::Subscribe { .. } | Sent::Transaction(_) | Sent::Tell(_));
+        let stateful = |sent: &Sent| matches!(sent, Sent::Subscribe { .. } | Sent::Transaction(..) | Sent::Tell(_));
         let node = self.nodes.get(index);
         node.is_some_and(|node| node.channels > 0 || node.shards > 0 || node.queue.iter().any(stateful))
             || self.watching.is_some_and(|(_, at)| at == index)
@@ -268,6 +269,9 @@ impl Router {
         let Some(node) = self.nodes.get_mut(index) else { return };
         let address = node.address.clone();
         let (queue, written) = node.close();
+        if written {
+            self.losses.add();
+        }
         tracing::debug!(node = %address, reason, "lost a node");
         if !written && self.watching.is_none() && self.transaction.as_ref().is_some_and(|of| of.is_at(index)) {
             self.transaction_not_sent(&queue, &not_sent(&address, reason));

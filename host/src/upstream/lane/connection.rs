@@ -23,8 +23,8 @@ pub(super) async fn run(shared: Rc<Shared>, route: Rc<Route>, again: bool) {
     let mut attempt = 0;
     loop {
         let lost = match route.target.connect_followed(route.connect_timeout).await {
-            Ok((stream, moved)) => {
-                shared.life.borrow().begin(moved);
+            Ok((stream, follows)) => {
+                shared.life.borrow().begin(follows);
                 route.state.connected();
                 let lost = serve(&shared, &route, again, stream).await;
                 route.state.disconnected();
