@@ -128,8 +128,8 @@ fn what_is_refused_changes_nothing() {
     let mut client = sidecar.client();
     assert!(client.ask("HELLO 3").starts_with('%'));
     check(&mut client, &[("CLIENT TRACKING ON", "+OK")]);
-    let switch = "-ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling \
-                  it with a different mode.";
+    let switch = "-ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+                  re-enabling it with a different mode.";
     check(&mut client, &[("CLIENT TRACKING ON BCAST", switch), ("GET a", "_"), ("GET b", "_"), ("GET c", "_")]);
     for key in ["a", "b", "c"] {
         assert_eq!(cluster.client_of(key).ask(&format!("SET {key} 1")), "+OK");

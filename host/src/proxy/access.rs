@@ -1,7 +1,7 @@
 //! Commands that a rule does not let through, and the words in which clients are told.
 
-use super::{Policies, shown};
-use crate::command::{Command, KeyUse, Row};
+use super::{Plan, Policies, Ruling, shown};
+use crate::command::{Command, Data, KeyUse, Row, SetForm};
 use crate::config::KeyChoice;
 use crate::metrics::Outcome;
 use crate::namespace::{Access, Rule, RuleId};
@@ -14,6 +14,11 @@ impl Policies {
         let set = self.decider.set();
         if !set.rules.is_restricted() && self.unmatched == KeyChoice::Forward {
             return None;
+        }
+        if matches!(row.name.as_ref(), "sort" | "sort_ro")
+            && let Some(refusal) = self.sorted_by_others(command)
+        {
+            return Some(refusal);
         }
         for keys in &row.keys {
             for key in keys.positions(command).filter_map(|index| command.arg(index)) {
@@ -34,6 +39,38 @@ impl Policies {
                 if refusal.is_some() {
                     return refusal;
                 }
+            }
+        }
+        None
+    }
+
+    /// A SET with options that nobody knows here: the server refuses it, or is younger. Its value must fit anyway.
+    pub(super) fn decide_unread<'a>(&mut self, form: SetForm, command: &Command<'a>, now: i64) -> Plan<'a> {
+        match (form, command.arg(1), command.arg(2)) {
+            (SetForm::Set, Some(key), Some(value)) => match self.rule_value(key, value, Data::Value, None, now) {
+                Ruling::Refused(refusal) => Plan::refused(refusal),
+                Ruling::Ruled(..) | Ruling::Free => Plan::as_it_came(),
+            },
+            _ => Plan::as_it_came(),
+        }
+    }
+
+    /// SORT reads keys whose names are made of what it sorts: it is refused where some could be under a rule that
+    /// denies them.
+    fn sorted_by_others(&self, command: &Command<'_>) -> Option<String> {
+        let set = self.decider.set();
+        let denied = || set.rules.ids().filter(|(_, rule)| rule.access == Access::Denied);
+        let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+        let words = command.rest(2).zip(command.rest(3));
+        let patterns = words.filter(|(word, _)| is(word, b"BY") || is(word, b"GET")).map(|(_, pattern)| pattern);
+        for pattern in patterns {
+            // Without a star it is no key's name.
+            let Some(star) = memchr::memchr(b'*', pattern) else { continue };
+            let head = pattern.get(..star).unwrap_or_default();
+            let may_be =
+                |rule: &Rule| head.starts_with(rule.prefix.as_bytes()) || rule.prefix.as_bytes().starts_with(head);
+            if let Some((id, rule)) = denied().find(|(_, rule)| may_be(rule)) {
+                return Some(self.refuse(id, rule, pattern, "does not let clients use its keys"));
             }
         }
         None

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use lease::Copies;
 use lifetime::Lifetime;
 use near::Queued;
-use set::{ClientExpiry, Set};
+use set::{ClientExpiry, ExpiryOptions, Set};
 
 use crate::command::{Command, Data, ExpireForm, KeyUse, Kind, Row};
 use crate::config::KeyChoice;
@@ -138,7 +138,7 @@ impl Policies {
         match row.kind {
             Kind::Set(form) => match Set::read(form, command, self.server_now(now)) {
                 Some(set) => self.decide_set(set, form == crate::command::SetForm::SetNx, now),
-                None => Plan::as_it_came(),
+                None => self.decide_unread(form, command, now),
             },
             Kind::MultiSet => self.decide_multi_set(command, row, now),
             Kind::MultiSetEx => self.decide_multi_set_ex(command, now),
@@ -256,18 +256,24 @@ impl Policies {
     }
 
     fn decide_get_ex<'a>(&mut self, command: &Command<'a>, now: i64) -> Plan<'a> {
-        let (Some(key), Some(option)) = (command.arg(1), command.arg(2)) else { return Plan::as_it_came() };
-        let client = match (option.eq_ignore_ascii_case(b"PERSIST"), set::expiry_option(option)) {
-            (true, _) if command.args.len() == 3 => None,
-            (false, Some(form)) => {
-                let span = command.arg(3).and_then(|text| set::span_ms(form, text, self.server_now(now)));
-                match span.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0 && command.args.len() == 4) {
+        let Some(key) = command.arg(1) else { return Plan::as_it_came() };
+        let (mut args, mut asked) = (command.rest(2), ExpiryOptions::None);
+        while let Some(option) = args.next() {
+            if asked.take(option, || args.next()).is_none() {
+                // The server refuses it.
+                return Plan::as_it_came();
+            }
+        }
+        let client = match asked {
+            ExpiryOptions::Persist => None,
+            ExpiryOptions::Span(form, text) => {
+                let span = set::span_ms(form, text, self.server_now(now));
+                match span.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0) {
                     Some(ms) => Some(ms),
                     None => return Plan::as_it_came(),
                 }
             }
-            // The server refuses it.
-            _ => return Plan::as_it_came(),
+            ExpiryOptions::None | ExpiryOptions::Keep => return Plan::as_it_came(),
         };
         match self.rule_expiry(key, client, now) {
             Ruling::Refused(refusal) => Plan::refused(refusal),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::lifetime::Lifetime;
-use super::set::{self, ClientExpiry};
+use super::set::{ClientExpiry, ExpiryOptions};
 use super::{Plan, Policies, Ruling};
 use crate::command::{Command, Data};
 use crate::resp::parse_integer;
@@ -12,8 +12,8 @@ use crate::resp::parse_integer;
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     expiry: ClientExpiry,
-    /// Where the expiry's option stands, which has one argument.
-    at: usize,
+    /// Where the expiry's option stands, which has one argument; it may be said several times.
+    at: Vec<usize>,
 }
 
 // === impl Policies ===
@@ -54,7 +54,7 @@ impl Policies {
         match shortest {
             None => plan,
             _ if shortest == client => plan,
-            Some(ms) => Plan::instead(with_expiry(command, options.at, ms)),
+            Some(ms) => Plan::instead(with_expiry(command, &options.at, ms)),
         }
     }
 }
@@ -67,33 +67,26 @@ fn shorter(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 fn read(command: &Command<'_>, now: i64) -> Option<(usize, Options)> {
     let count = command.arg(1).and_then(parse_integer).and_then(|count| usize::try_from(count).ok())?;
     let behind = count.checked_mul(2)?.checked_add(2).filter(|behind| count > 0 && *behind <= command.args.len())?;
-    let mut options = Options { expiry: ClientExpiry::None, at: 0 };
+    let (mut asked, mut all_at) = (ExpiryOptions::None, Vec::new());
     let mut at = behind;
     while let Some(option) = command.arg(at) {
         let is = |word: &str| option.eq_ignore_ascii_case(word.as_bytes());
         if is("NX") || is("XX") {
             at += 1;
-        } else if options.expiry != ClientExpiry::None {
-            return None;
-        } else if is("KEEPTTL") {
-            options = Options { expiry: ClientExpiry::KeepTtl, at };
-            at += 1;
         } else {
-            let (form, text) = (set::expiry_option(option)?, command.arg(at + 1)?);
-            let ms = set::span_ms(form, text, now).filter(|_| parse_integer(text) > Some(0))?;
-            // An instant in the past is allowed, and the keys are gone at once.
-            options = Options { expiry: ClientExpiry::Ms(u64::try_from(ms).unwrap_or(0).max(1)), at };
-            at += 2;
+            asked.take(option, || command.arg(at + 1))?;
+            all_at.push(at);
+            at += if matches!(asked, ExpiryOptions::Span(..)) { 2 } else { 1 };
         }
     }
-    Some((count, options))
+    Some((count, Options { expiry: asked.read(now)?, at: all_at }))
 }
 
 /// The command with another lifetime in the place of its own.
-fn with_expiry<'a>(command: &Command<'a>, at: usize, ms: u64) -> Vec<Cow<'a, [u8]>> {
+fn with_expiry<'a>(command: &Command<'a>, at: &[usize], ms: u64) -> Vec<Cow<'a, [u8]>> {
     let arg = |(index, arg): (usize, &'a [u8])| match index {
-        index if index == at => Cow::Borrowed(&b"PX"[..]),
-        index if index == at + 1 => super::number(ms),
+        index if at.contains(&index) => Cow::Borrowed(&b"PX"[..]),
+        index if index > 0 && at.contains(&(index - 1)) => super::number(ms),
         _ => Cow::Borrowed(arg),
     };
     command.rest(0).enumerate().map(arg).collect()

@@ -36,6 +36,20 @@ pub enum ClientExpiry {
     Ms(u64),
 }
 
+/// The options about a lifetime, as the server reads them: of one kind, and of several of it the last counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpiryOptions<'a> {
+    /// There is none.
+    #[default]
+    None,
+    /// KEEPTTL
+    Keep,
+    /// PERSIST
+    Persist,
+    /// EX, PX, EXAT or PXAT, and its number.
+    Span(ExpireForm, &'a [u8]),
+}
+
 // === impl Set ===
 
 impl<'a> Set<'a> {
@@ -59,6 +73,7 @@ impl<'a> Set<'a> {
 
     fn options(mut self, command: &Command<'a>, now: i64) -> Option<Self> {
         let mut args = command.rest(3);
+        let mut asked = ExpiryOptions::default();
         while let Some(option) = args.next() {
             let is = |word: &str| option.eq_ignore_ascii_case(word.as_bytes());
             if is("GET") {
@@ -74,18 +89,11 @@ impl<'a> Set<'a> {
                     return None;
                 }
                 self.condition = Some((word, Some(args.next()?)));
-            } else if self.expiry != ClientExpiry::None {
-                return None;
-            } else if is("KEEPTTL") {
-                self.expiry = ClientExpiry::KeepTtl;
             } else {
-                let form = expiry_option(option)?;
-                let text = args.next()?;
-                let ms = span_ms(form, text, now).filter(|_| parse_integer(text) > Some(0))?;
-                // An instant in the past is allowed, and the key is gone at once.
-                self.expiry = ClientExpiry::Ms(u64::try_from(ms).unwrap_or(0).max(1));
+                asked.take(option, || args.next())?;
             }
         }
+        self.expiry = asked.read(now)?;
         Some(self)
     }
 
@@ -108,6 +116,43 @@ impl<'a> Set<'a> {
         }
         if self.get {
             write::bulk(out, b"GET");
+        }
+    }
+}
+
+// === impl ExpiryOptions ===
+
+impl<'a> ExpiryOptions<'a> {
+    /// Takes an option, and what stands behind it where it has something. None: it is not one of them, or another kind
+    /// of them than before.
+    pub fn take(&mut self, option: &[u8], behind: impl FnOnce() -> Option<&'a [u8]>) -> Option<()> {
+        let next = if option.eq_ignore_ascii_case(b"KEEPTTL") {
+            Self::Keep
+        } else if option.eq_ignore_ascii_case(b"PERSIST") {
+            Self::Persist
+        } else {
+            Self::Span(expiry_option(option)?, behind()?)
+        };
+        match (&*self, &next) {
+            (Self::None, _) | (Self::Keep, Self::Keep) | (Self::Persist, Self::Persist) => {}
+            (Self::Span(form, _), Self::Span(other, _)) if form == other => {}
+            _ => return None,
+        }
+        *self = next;
+        Some(())
+    }
+
+    /// What they mean for a command that writes. None: the server refuses it.
+    pub fn read(self, now: i64) -> Option<ClientExpiry> {
+        match self {
+            Self::None => Some(ClientExpiry::None),
+            Self::Keep => Some(ClientExpiry::KeepTtl),
+            Self::Persist => None,
+            Self::Span(form, text) => {
+                let ms = span_ms(form, text, now).filter(|_| parse_integer(text) > Some(0))?;
+                // An instant in the past is allowed, and the key is gone at once.
+                Some(ClientExpiry::Ms(u64::try_from(ms).unwrap_or(0).max(1)))
+            }
         }
     }
 }
@@ -177,6 +222,9 @@ mod tests {
         check("SET a b EXAT 1", ClientExpiry::Ms(1), "SET a b PX 5");
         check("SET a b ifeq c EX 9", ClientExpiry::Ms(9_000), "SET a b PX 5 IFEQ c");
         check("SET a b GET IFDNE 0f", ClientExpiry::None, "SET a b PX 5 IFDNE 0f GET");
+        check("SET a b EX 3 EX 9", ClientExpiry::Ms(9_000), "SET a b PX 5");
+        check("SET a b EX x EX 9", ClientExpiry::Ms(9_000), "SET a b PX 5");
+        check("SET a b KEEPTTL NX KEEPTTL", ClientExpiry::KeepTtl, "SET a b PX 5 NX");
         check("SETNX a b", ClientExpiry::None, "SET a b PX 5 NX");
         check("GETSET a b", ClientExpiry::None, "SET a b PX 5 GET");
         check("SETEX a 3 b", ClientExpiry::Ms(3_000), "SET a b PX 5");
@@ -201,6 +249,10 @@ mod tests {
             "SET a b EXAT -1",
             "SET a b EX 1 PX 1",
             "SET a b EX 1 KEEPTTL",
+            "SET a b PX 1 PXAT 1",
+            "SET a b EX 9 EX 0",
+            "SET a b KEEPTTL PX 1",
+            "SET a b PERSIST",
             "SET a b WHAT",
             "SETEX a 0 b",
             "PSETEX a x b",

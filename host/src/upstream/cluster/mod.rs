@@ -123,8 +123,8 @@ impl Cluster {
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    /// A pipe to a router of its own, which has reached one of the nodes, and what counts those that it loses. On a tokio
-    /// runtime, where the router lives until the pipe is closed.
+    /// A pipe to a router of its own, which has reached one of the nodes, and what counts those that it loses. On a
+    /// tokio runtime, where the router lives until the pipe is closed.
     ///
     /// # Errors
     /// No node can be reached.

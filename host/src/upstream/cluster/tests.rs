@@ -140,7 +140,7 @@ async fn start(piece: usize, move_every: u32) -> (Arc<World>, Cluster) {
 
 /// Sends commands in pieces: their replies, as bytes.
 async fn converse(cluster: &Cluster, bytes: &[u8], piece: usize, count: usize) -> Vec<Vec<u8>> {
-    let (mut reader, mut writer) = tokio::io::split(cluster.connect().await.unwrap());
+    let (mut reader, mut writer) = tokio::io::split(cluster.connect().await.unwrap().0);
     let write = async {
         for piece in bytes.chunks(piece) {
             writer.write_all(piece).await.unwrap();

@@ -44,13 +44,18 @@ pub(super) fn bitcount(call: &mut Call<'_>) -> Result<(), Error> {
         [] => None,
         [_] => return Err(Error::SYNTAX),
         [_, _, rest @ ..] => {
+            let (start, end) = (call.integer(2)?, call.integer(3)?);
+            if start < 0 && end < 0 && start > end {
+                call.reply.count(0);
+                return Ok(());
+            }
             let in_bits = match rest {
                 [] => false,
                 [unit] if is(unit, "BYTE") => false,
                 [unit] if is(unit, "BIT") => true,
                 _ => return Err(Error::SYNTAX),
             };
-            Some((call.integer(2)?, call.integer(3)?, in_bits))
+            Some((start, end, in_bits))
         }
     };
     let ones = match range {

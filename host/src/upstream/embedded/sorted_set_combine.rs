@@ -140,11 +140,15 @@ impl<'a> Request<'a> {
     /// The members of the combination, in order.
     fn combine(&self, keys: &Keyspace, operation: Operation) -> Result<Vec<Scored>, Error> {
         let sources = self.keys.iter().map(|key| Source::of(keys, key)).collect::<Result<Vec<_>, _>>()?;
-        let weighed: Vec<(Source<'_>, f64)> = sources
+        let mut weighed: Vec<(Source<'_>, f64)> = sources
             .iter()
             .enumerate()
             .map(|(index, source)| (*source, self.weights.get(index).copied().unwrap_or(1.0)))
             .collect();
+        if !matches!(operation, Operation::Difference) {
+            // The small ones come first, which shows in how sums are rounded.
+            weighed.sort_by_key(|(source, _)| source.len());
+        }
         let Some((first, others)) = weighed.split_first() else {
             return Ok(Vec::new());
         };
@@ -192,6 +196,14 @@ impl<'a> Source<'a> {
             Some(Value::Set(set)) => Ok(Self::Set(set)),
             Some(Value::SortedSet(set)) => Ok(Self::SortedSet(set)),
             Some(Value::String(_) | Value::Hash(_) | Value::List(_)) => Err(Error::WRONG_TYPE),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Missing => 0,
+            Self::Set(set) => set.len(),
+            Self::SortedSet(set) => set.len(),
         }
     }
 

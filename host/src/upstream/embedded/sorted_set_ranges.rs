@@ -164,9 +164,9 @@ impl Options {
                     options.limit = Some((integer(offset)?, integer(count)?));
                     rest = tail;
                 }
-                (b"REV", _) if free => options.reverse = true,
-                (b"BYSCORE", _) if free && options.by != By::Lex => options.by = By::Score,
-                (b"BYLEX", _) if free && options.by != By::Score => options.by = By::Lex,
+                (b"REV", _) if free && !options.reverse => options.reverse = true,
+                (b"BYSCORE", _) if free && options.by == By::Rank => options.by = By::Score,
+                (b"BYLEX", _) if free && options.by == By::Rank => options.by = By::Lex,
                 _ => return Err(Error::SYNTAX),
             }
         }
@@ -174,7 +174,8 @@ impl Options {
     }
 
     fn check(self) -> Result<Self, Error> {
-        if self.limit.is_some() && self.by == By::Rank {
+        // A count of -1 is none, as if LIMIT had not been said.
+        if self.limit.is_some_and(|(_, count)| count != -1) && self.by == By::Rank {
             return Err(Error::fixed(
                 "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
             ));
@@ -193,7 +194,8 @@ impl Options {
             By::Score => Selection::Scores(ScoreRange::parse(min, max)?),
             By::Lex => Selection::Lex(LexRange::parse(min, max)?),
         };
-        Ok(Query { selection, reverse: self.reverse, limit: self.limit })
+        let limit = self.limit.filter(|_| self.by != By::Rank);
+        Ok(Query { selection, reverse: self.reverse, limit })
     }
 }
 

@@ -41,11 +41,13 @@ pub(super) struct List {
     bytes: usize,
 }
 
-/// Members without order.
+/// Members: integers in their order, as long as there are only those and few; else without order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Set {
     members: IndexSet<Box<[u8]>>,
     bytes: usize,
+    /// It had another member, or more: it stays so.
+    unpacked: bool,
 }
 
 /// An end of a list.
@@ -57,8 +59,10 @@ pub(super) enum End {
 
 /// What an element weighs beside its bytes: its places in the collections, roughly.
 pub(super) const ELEMENT_BYTES: usize = 48;
-/// Up to here the server packs a hash or a sorted set, gives it in order and scans it in one step.
+/// Up to here the server packs a sorted set, gives it in order and scans it in one step.
 pub(super) const PACKED_COUNT_MAX: usize = 128;
+/// The same of a hash.
+const PACKED_FIELDS_MAX: usize = 512;
 /// The longest element of a packed hash or sorted set.
 pub(super) const PACKED_BYTES_MAX: usize = 64;
 /// Up to here the server packs a set of integers.
@@ -183,7 +187,7 @@ impl Hash {
     /// Removes a field: whether it was there.
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
         // Keeping the order costs a move of all behind it, so only a small hash keeps it.
-        let removed = if self.fields.len() <= PACKED_COUNT_MAX {
+        let removed = if self.fields.len() <= PACKED_FIELDS_MAX {
             self.fields.shift_remove(field)
         } else {
             self.fields.swap_remove(field)
@@ -195,7 +199,7 @@ impl Hash {
 
     pub(super) fn is_packed(&self) -> bool {
         let fits = |(field, value): (&[u8], &[u8])| field.len() <= PACKED_BYTES_MAX && value.len() <= PACKED_BYTES_MAX;
-        self.len() <= PACKED_COUNT_MAX && self.iter().all(fits)
+        self.len() <= PACKED_FIELDS_MAX && self.iter().all(fits)
     }
 }
 
@@ -307,12 +311,21 @@ impl Set {
             return false;
         }
         self.bytes += member.len() + ELEMENT_BYTES;
-        self.members.insert(member.into())
+        match parse_integer(member).filter(|_| !self.unpacked && self.len() < PACKED_INTEGERS_MAX) {
+            None => {
+                self.unpacked = true;
+                self.members.insert(member.into())
+            }
+            number => {
+                let at = self.members.partition_point(|other| parse_integer(other) < number);
+                self.members.shift_insert(at, member.into())
+            }
+        }
     }
 
     /// Removes a member: whether it was there.
     pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let removed = self.members.swap_remove(member);
+        let removed = if self.unpacked { self.members.swap_remove(member) } else { self.members.shift_remove(member) };
         if removed {
             self.bytes -= member.len() + ELEMENT_BYTES;
         }
@@ -321,12 +334,14 @@ impl Set {
 
     /// Removes and gives the member at a position.
     pub(super) fn take_at(&mut self, index: usize) -> Option<Box<[u8]>> {
-        let member = self.members.swap_remove_index(index)?;
+        let members = &mut self.members;
+        let taken = if self.unpacked { members.swap_remove_index(index) } else { members.shift_remove_index(index) };
+        let member = taken?;
         self.bytes -= member.len() + ELEMENT_BYTES;
         Some(member)
     }
 
     pub(super) fn is_packed(&self) -> bool {
-        self.len() <= PACKED_INTEGERS_MAX && self.iter().all(|member| parse_integer(member).is_some())
+        !self.unpacked
     }
 }
