@@ -181,7 +181,7 @@ impl Policies {
 
     fn decide_multi_set<'a>(&mut self, command: &Command<'a>, row: &Row, now: i64) -> Plan<'a> {
         let mut plan = Plan::as_it_came();
-        // Where it wrote, its keys are new; where it did not, theirs is not touched.
+        // Where it wrote, its keys are new; where it did not, the lifetimes that they have are not touched.
         let all_new = row.name == "msetnx";
         for index in row.keys.iter().flat_map(|keys| keys.positions(command)) {
             let (Some(key), Some(value)) = (command.arg(index), command.arg(index + 1)) else { continue };
