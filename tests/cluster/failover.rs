@@ -94,8 +94,12 @@ fn a_master_hangs() {
     let owner = cluster.owner(slot_of("a"));
     assert_eq!(cluster.nodes[owner].client().ask("WAIT 1 5000"), ":1");
     cluster.nodes[owner].process.signal("STOP");
+    let mut waiting = sidecar.client();
+    waiting.command(&[b"WAIT", b"0", b"100"]);
     let reply = client.ask("INCR a");
     assert!(reply.ends_with(NOT_KNOWN), "{reply}");
+    let reply = String::from_utf8_lossy(&waiting.reply()).into_owned();
+    assert!(reply.contains("it is silent, and another node has its slots"), "{reply}");
     poll_until("the replica to be served", || ask(&sidecar, "GET a") == "$1\r\n1");
     cluster.nodes[owner].process.signal("CONT");
 }

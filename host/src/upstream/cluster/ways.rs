@@ -210,13 +210,14 @@ impl Router {
         for index in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(index) else { continue };
             let silent = !node.queue.is_empty() && node.heard.elapsed() > SILENT;
-            if !silent || self.waits_for.is_some() {
+            if !silent {
                 continue;
             }
-            if self.map.is_master(&node.address) {
-                self.cluster.ask_soon();
-            } else {
+            if !self.map.is_master(&node.address) {
                 self.lose(index, "it is silent, and another node has its slots");
+            } else if self.waits_for.is_none() {
+                // A node that makes a client wait may be silent for long.
+                self.cluster.ask_soon();
             }
         }
     }
