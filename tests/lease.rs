@@ -138,6 +138,8 @@ const WRITES: &[(&str, &str)] = &[
     ("MULTI; SET {} x PX 100000; DISCARD", "old"), ("SET {} x PX 100000; DEL {}", ""),
     ("DEL {}", ""), ("UNLINK plain:a {}", ""), ("GETDEL {}", ""), ("EXPIRE {} 0", ""), ("PEXPIREAT {} 1", ""),
     ("GETEX {} PXAT 1", ""), ("GETEX {} PX 100000", "old"), ("EXPIRE {} 100", "old"), ("PERSIST {}", "old"),
+    ("PEXPIRE {} 1000 LT", "old"), ("EXPIRE {} 100 LT", "old"), ("EXPIRE {} 100 NX", "old"), ("EXPIRE {} 9 GT", "old"),
+    ("EXPIRE {} 9 XX", "old"), ("MULTI; EXPIRE {} 100; EXEC", "old"), ("EXPIREAT {} 9999999999 GT", "old"),
     ("RENAME {} plain:a", ""), ("SET plain:a x; RENAME plain:a {}", ""), ("SET plain:a x; COPY plain:a {} REPLACE", ""),
     ("MOVE {} 1", ""), ("APPEND {} x", ""), ("SETRANGE {} 0 x", ""), ("DEL {}; INCR {}", ""), ("SETBIT {} 1 0", ""),
     ("LPUSH plain:l 1; SORT plain:l STORE {}", ""), ("SADD plain:s 1; SUNIONSTORE {} plain:s", ""),
@@ -176,9 +178,10 @@ fn check_left(client: &mut Client, direct: &mut Client, key: &str, writes: &str,
     let is_left = matches!(direct.ask(&format!("GET {}", name("l"))).as_str(), "$5\r\ntoken");
     let copy = direct.ask(&format!("GET {}", name("s")));
     let expect = if left.is_empty() { "$-1".to_owned() } else { format!("${}\r\n{left}", left.len()) };
-    let writes_none = left == "old" && !writes.contains("NX");
+    let writes_none = left == "old" && !writes.contains("x NX");
     assert_eq!((copy, is_left), (expect, writes_none), "{writes} on {key}");
-    if left == "x" {
+    let moves_the_end = ["EXPIRE", "GETEX"].iter().any(|word| writes.contains(word));
+    if left == "x" || (left == "old" && moves_the_end) {
         // It lives for as long as an old value may be given behind the end of the key.
         let (of_key, of_copy) = (time_left(direct, key), time_left(direct, &name("s")));
         assert!((599_000..=601_000).contains(&(of_copy - of_key)), "{writes}: {of_key} {of_copy}");

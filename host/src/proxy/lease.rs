@@ -20,12 +20,13 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::lifetime::Lifetime;
-use super::set::{self, ClientExpiry, Set};
+use super::set::{self, ClientExpiry, ExpiryOptions, Set};
 use super::{Plan, Policies, What, number};
 use crate::command::{Command, Data, KeyUse, Kind, Row};
 use crate::lease::{Look, copy_of, lease_of, span_of};
 use crate::metrics::Leased;
 use crate::namespace::RuleId;
+use crate::resp::parse_integer;
 use crate::resp::reply::{self, kind};
 use crate::resp::write;
 use crate::upstream::{Expect, Kept, Lane, Outbox};
@@ -42,6 +43,8 @@ pub struct Copies<'a> {
     span: Option<(Vec<u8>, u64)>,
     /// The key may have ended before all this is done.
     is_brief: bool,
+    /// The end of the key was moved, and the copy's is to be moved with it: in these words.
+    moved: Option<Vec<Cow<'a, [u8]>>>,
 }
 
 /// What is sent behind a write has been done after that time, unless the server hangs between two commands.
@@ -97,8 +100,10 @@ impl<'a> Copies<'a> {
             args.iter().for_each(|arg| write::bulk(&mut out, arg));
             send(&out);
         };
-        let unlink: Vec<&[u8]> = [&b"UNLINK"[..]].into_iter().chain(self.gone.iter().map(Vec::as_slice)).collect();
-        command(&unlink);
+        if !self.gone.is_empty() {
+            let unlink: Vec<&[u8]> = [&b"UNLINK"[..]].into_iter().chain(self.gone.iter().map(Vec::as_slice)).collect();
+            command(&unlink);
+        }
         if let Some((copy, ms)) = &self.made {
             command(&[b"COPY", self.key, copy]);
             command(&[b"PEXPIRE", copy, ms.to_string().as_bytes()]);
@@ -107,13 +112,21 @@ impl<'a> Copies<'a> {
             let ms = ms.to_string();
             command(&[b"SET", name, ms.as_bytes(), b"PX", ms.as_bytes()]);
         }
+        if let Some(words) = &self.moved {
+            command(&words.iter().map(|word| &**word).collect::<Vec<_>>());
+        }
+    }
+
+    /// How many commands that is.
+    fn count(&self) -> usize {
+        let single = [!self.gone.is_empty(), self.span.is_some(), self.moved.is_some()];
+        single.into_iter().map(usize::from).sum::<usize>() + 2 * usize::from(self.made.is_some())
     }
 }
 
 /// How many commands are sent.
 pub(super) fn count(all: &[Copies<'_>]) -> usize {
-    let count = |copies: &Copies<'_>| 1 + 2 * usize::from(copies.made.is_some()) + usize::from(copies.span.is_some());
-    all.iter().map(count).sum()
+    all.iter().map(Copies::count).sum()
 }
 
 /// Whether the client has its reply only when what is behind the command has been done, too: whoever is told that a key
@@ -188,6 +201,7 @@ impl Policies {
         if let Kind::Expire(_) | Kind::GetEx = row.kind
             && !ends_at_once(command, row, server_now)
         {
+            plan.copies.extend(self.moved(&plan, command, row, server_now));
             return plan;
         }
         for keys in row.keys.iter().filter(|keys| keys.used() != KeyUse::Read) {
@@ -211,7 +225,30 @@ impl Policies {
         let name = rule.refresh_ahead_percent.and_then(|_| span_of(key));
         gone.extend(name.clone());
         let is_brief = lives.is_some_and(|ms| ms < BRIEF_MS);
-        Some(Copies { key, gone, made, span: name.zip(lives), is_brief })
+        Some(Copies { key, gone, made, span: name.zip(lives), is_brief, moved: None })
+    }
+
+    /// What EXPIRE or GETEX leaves: a copy that ends as long behind the key as before. It lives longer than the key by
+    /// the same all the time, so that what EXPIRE's options say of the key they say of the copy.
+    fn moved<'a>(&self, plan: &Plan<'a>, command: &Command<'a>, row: &Row, now: i64) -> Option<Copies<'a>> {
+        let key = command.arg(1)?;
+        let (_, rule) = self.decider.set().rules.find(key)?;
+        rule.lease_ms?;
+        let copy = copy_of(key)?;
+        let decided = |words: &[Cow<'_, [u8]>]| {
+            let at = if row.kind == Kind::GetEx { 3 } else { 2 };
+            words.get(at).and_then(|text| parse_integer(text))
+        };
+        let ms = match &plan.what {
+            What::AsItCame => span_of_client(command, row, now)?,
+            What::Instead(words) => decided(words)?,
+            What::Set(..) | What::Refused(_) => return None,
+        };
+        let ms = u64::try_from(ms).ok()?.saturating_add(rule.stale_ms?);
+        let options = if row.kind == Kind::GetEx { None } else { Some(command.rest(3).map(Cow::Borrowed)) };
+        let words = [Cow::Borrowed(&b"PEXPIRE"[..]), Cow::Owned(copy), number(ms)];
+        let moved = Some(words.into_iter().chain(options.into_iter().flatten()).collect());
+        Some(Copies { key, gone: Vec::new(), made: None, span: None, is_brief: false, moved })
     }
 
     /// How long a string lives that the SET family writes. None: for ever, or it is another command.
@@ -231,11 +268,23 @@ impl Policies {
 
 /// Whether EXPIRE or a relative, or GETEX, names an instant that is over.
 fn ends_at_once(command: &Command<'_>, row: &Row, now: i64) -> bool {
-    let form = match row.kind {
-        Kind::Expire(form) => command.arg(2).map(|text| (form, text)),
-        _ => command.arg(2).and_then(set::expiry_option).zip(command.arg(3)),
+    span_of_client(command, row, now).is_some_and(|ms| ms <= 0)
+}
+
+/// The span that EXPIRE or a relative, or GETEX, names.
+fn span_of_client(command: &Command<'_>, row: &Row, now: i64) -> Option<i64> {
+    let (form, text) = match row.kind {
+        Kind::Expire(form) => (form, command.arg(2)?),
+        _ => {
+            let (mut args, mut asked) = (command.rest(2), ExpiryOptions::None);
+            while let Some(option) = args.next() {
+                asked.take(option, || args.next())?;
+            }
+            let ExpiryOptions::Span(form, text) = asked else { return None };
+            (form, text)
+        }
     };
-    form.and_then(|(form, text)| set::span_ms(form, text, now)).is_some_and(|ms| ms <= 0)
+    set::span_ms(form, text, now)
 }
 
 #[cfg(test)]
