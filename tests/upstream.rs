@@ -1,5 +1,8 @@
 //! The server comes late, goes, comes back, asks for a password; clients are too many, too slow, too quiet.
 
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::harness::process::{free_port, poll_until};
@@ -268,4 +271,86 @@ fn quiet_clients() {
     assert_eq!(blocked.reply(), b"*-1\r\n");
     assert_eq!(redis.client().ask("PUBLISH ch m"), ":1");
     assert!(String::from_utf8(subscribed.reply()).unwrap().contains("message"));
+}
+
+/// Who reads is not idle, however long a reply takes.
+#[test]
+fn slow_readers() {
+    const BYTES: usize = 60 << 20;
+    let redis = Redis::start();
+    let sidecar = Sidecar::serve(&redis, &["--client-idle-ms-max", "300"]);
+    let mut direct = redis.client();
+    direct.command(&[b"SET", b"large", &vec![b'x'; BYTES]]);
+    assert_eq!(direct.reply(), b"+OK\r\n");
+    let mut slow = std::net::TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    slow.write_all(b"GET large\r\n").unwrap();
+    let (mut memory, mut read) = (vec![0; 3 << 20], 0);
+    while read < BYTES {
+        let begun = Instant::now();
+        poll_until("some time to pass", || begun.elapsed() > Duration::from_millis(60));
+        let bytes = slow.read(&mut memory).unwrap();
+        assert_ne!(bytes, 0, "the connection ended after {read} of {BYTES} bytes");
+        read += bytes;
+    }
+}
+
+/// A SELECT that the server refuses moves nobody, not even who has the connection next.
+#[test]
+fn a_select_that_is_refused() {
+    let redis = Redis::start_with(&["--lua-time-limit", "1"]);
+    let sidecar = Sidecar::serve(&redis, &["--workers", "1"]);
+    let (mut client, mut direct, mut busy) = (sidecar.client(), redis.client(), redis.client());
+    assert_eq!(client.ask("WATCH k"), "+OK");
+    busy.command(&[b"EVAL", b"while true do end", b"0"]);
+    poll_until("the server to be busy", || direct.ask("PING").starts_with("-BUSY"));
+    assert!(client.ask("SELECT 1").starts_with("-BUSY"));
+    assert_eq!(direct.ask("SCRIPT KILL"), "+OK");
+    for (line, expect) in [("UNWATCH", "+OK"), ("SET m x", "+OK")] {
+        assert_eq!(client.ask(line), expect);
+    }
+    assert_eq!(direct.ask("EXISTS m"), ":1");
+    let mut next = sidecar.client();
+    for (line, expect) in
+        [("SELECT 1", "+OK"), ("MULTI", "+OK"), ("SET n x", "+QUEUED"), ("EXEC", "*1\r\n+OK"), ("SELECT 0", "+OK")]
+    {
+        assert_eq!(next.ask(line), expect, "{line}");
+    }
+    assert_eq!((next.ask("EXISTS n"), direct.ask("EXISTS n")), (":0".to_owned(), ":0".to_owned()));
+}
+
+/// As many files are opened as clients need, or fewer clients are served than clients_max.
+#[test]
+fn open_files() {
+    let redis = Redis::start();
+    let serves = |sidecar: &Sidecar, many: usize| -> Vec<Client> {
+        let clients = (0..many).map(|_| sidecar.client()).collect::<Vec<_>>().into_iter();
+        clients.filter_map(|mut client| (client.try_ask("PING")? == "+PONG").then_some(client)).collect()
+    };
+    assert_eq!(serves(&Sidecar::serve_after("ulimit -Sn 100", &redis), 150).len(), 150);
+    let mut sidecar = Sidecar::serve_after("ulimit -n 100", &redis);
+    sidecar.process.wait_for("warning", |line| line.contains("too few files may be open").then_some(()));
+    let mut clients = serves(&sidecar, 60);
+    assert_eq!(clients.len(), 18);
+    for client in &mut clients {
+        assert_eq!(client.ask("MULTI"), "+OK");
+        assert_eq!(client.ask("SET a 1"), "+QUEUED");
+    }
+    assert_eq!(sidecar.admin("/readyz").0, 200);
+    assert_eq!(clients[0].ask("EXEC"), "*1\r\n+OK");
+}
+
+/// A client that vanishes without a word is asked whether it is there, by the kernel.
+#[test]
+fn clients_are_kept_alive() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::serve(&redis, &[]);
+    let client = std::net::TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    let ends = [sidecar.port, client.local_addr().unwrap().port()].map(|port| format!("0100007F:{port:04X}"));
+    // Timer 2 of a connection is the one that keeps it alive.
+    poll_until("a timer", || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let words = connections.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let mut ours = words.filter(|words| words[1..3] == ends);
+        ours.any(|words| words[5].starts_with("02:"))
+    });
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
@@ -159,6 +160,12 @@ impl Arrival {
         incoming: impl FnOnce(std::net::TcpStream) -> Incoming,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
+        // A client that vanished without a word is noticed by the kernel, as the server's tcp-keepalive has it.
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(300))
+            .with_interval(Duration::from_secs(100))
+            .with_retries(3);
+        socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
         let local = socket.local_addr()?.to_string();
         Ok(Self { incoming: incoming(socket.into_std()?), peer: peer.to_string(), local })
     }

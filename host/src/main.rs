@@ -1,5 +1,6 @@
 //! The `bellwether` program. Reads the environment and the clock, which nothing else does.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ const EX_USAGE: u8 = 64;
 fn main() -> ExitCode {
     let start = cli::Start {
         args: std::env::args_os().collect(),
-        variables: std::env::vars().collect(),
+        // What is not text is no setting; a value that is not is refused where it stands.
+        variables: std::env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value))).collect(),
         system_clock,
         // Not by its path, where there may be another version by now.
         program: Path::new("/proc/self/exe"),
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn lossy(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

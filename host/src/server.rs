@@ -1,5 +1,6 @@
 //! The process: waits for the server, starts the workers, accepts clients, drains when it is told to.
 
+mod open_files;
 mod route;
 
 use std::io::Write;
@@ -154,7 +155,7 @@ impl Crew {
                 drop(orders.send(Order::Call(id, call)));
             }
         });
-        Ok(Self { workers, clients, metrics, clients_max: config.clients_max, clock })
+        Ok(Self { workers, clients, metrics, clients_max: open_files::allow(config.clients_max), clock })
     }
 
     async fn accept(&self, listeners: &Listeners) {

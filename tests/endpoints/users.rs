@@ -183,3 +183,19 @@ fn mistakes_in_the_file() {
 fn wanted_of(user: &str) -> String {
     format!("user {user:?}: a password is given as 64 hexadecimal digits")
 }
+
+/// CLIENT KILL knows the users that the server does not.
+#[test]
+fn clients_are_killed_by_their_user() {
+    let (redis, folder) = (Redis::start(), folder_with(&two_users()));
+    let sidecar = Sidecar::serve(&redis, &["--users-file", &file(&folder)]);
+    let logged_in = || {
+        let mut client = sidecar.client();
+        assert_eq!(client.ask("AUTH app one"), "+OK");
+        client
+    };
+    let (mut one, mut two, mut three) = (logged_in(), logged_in(), logged_in());
+    assert_eq!(three.ask("CLIENT KILL USER nobody"), "-ERR No such user 'nobody'");
+    assert_eq!(three.ask("CLIENT KILL TYPE normal USER app"), ":2");
+    assert_eq!((one.try_ask("PING"), two.try_ask("PING")), (None, None));
+}

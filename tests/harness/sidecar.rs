@@ -38,7 +38,18 @@ impl Sidecar {
 
     /// The same in an environment.
     pub fn start_in(verb: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut process = Self::begin(verb, flags, variables);
+        Self::listening(Self::begin(verb, flags, variables))
+    }
+
+    /// In front of a Redis, started by a shell that has done something before.
+    pub fn serve_after(shell: &str, redis: &Redis) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_bellwether"), "serve"]);
+        command.args(["--admin-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--upstream"]);
+        Self::listening(Process::start(command.arg(format!("redis://127.0.0.1:{}", redis.port))))
+    }
+
+    fn listening(mut process: Process) -> Self {
         let port = |line: &str, before: &str| line.split_once(before)?.1.split_whitespace().next()?.parse().ok();
         let port_of = process.wait_for("sidecar that listens", |line| port(line, "bellwether listens on 127.0.0.1:"));
         // As text, or as JSON.

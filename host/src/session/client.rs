@@ -233,7 +233,12 @@ impl Session {
             Some(milliseconds) if name == "client|pause" => self.shared.clock.now().saturating_add(milliseconds),
             _ => 0,
         };
-        self.shared.clients.pause(until);
+        // Another mode the server refuses.
+        let mode =
+            command.arg(3).is_none_or(|mode| [&b"ALL"[..], b"WRITE"].iter().any(|of| mode.eq_ignore_ascii_case(of)));
+        if mode && command.args.len() <= 4 {
+            self.shared.clients.pause(until);
+        }
         self.pass(&lane, command, Touched::Nothing);
         Flow::Taken
     }
@@ -264,7 +269,8 @@ impl Session {
             self.closing |= is_me;
             return Flow::Taken;
         }
-        match self.checked(&kill_of_nobody(command)) {
+        let words = kill_of_nobody(command, |name| self.shared.users.has(&text(name)));
+        match self.checked(&words) {
             Checked::Waits => return Flow::Wait,
             Checked::Refused => return Flow::Taken,
             Checked::Right => {}
@@ -394,13 +400,20 @@ fn kind_of(name: &[u8]) -> Result<Option<ClientKind>, Refusal> {
     ClientKind::parse(name).map(Some).ok_or_else(|| format!("ERR Unknown client type '{}'", text(name)))
 }
 
-/// The same CLIENT KILL, about addresses that no connection has: for the server to see whether it is right.
-fn kill_of_nobody<'a>(command: &Command<'a>) -> Vec<&'a [u8]> {
+/// The same CLIENT KILL, about addresses that no connection has, and about no user that is known here alone: for the
+/// server to see whether it is right.
+fn kill_of_nobody<'a>(command: &Command<'a>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<&'a [u8]> {
     let mut words: Vec<&[u8]> = command.rest(0).take(2).chain([&b"ADDR"[..], b"-"]).collect();
-    let mut is_address = false;
+    let mut option: Option<&[u8]> = None;
     for word in command.rest(2) {
-        words.push(if is_address { b"-" } else { word });
-        is_address = !is_address && (word.eq_ignore_ascii_case(b"ADDR") || word.eq_ignore_ascii_case(b"LADDR"));
+        let is = |name: &str| option.is_some_and(|option| option.eq_ignore_ascii_case(name.as_bytes()));
+        let (address, user) = (is("ADDR") || is("LADDR"), is("USER"));
+        words.push(match word {
+            _ if address => b"-",
+            _ if user && is_ours(word) => b"default",
+            word => word,
+        });
+        option = if address || user { None } else { Some(word) };
     }
     words
 }

@@ -357,8 +357,15 @@ impl Session {
             return Flow::Taken;
         };
         if let Some(lane) = self.holding_lane() {
-            lane.send(&self.outbox, Expect::Forward, |out| out.extend_from_slice(command.bytes));
-            self.moved_to(db);
+            let Some(noted) = self.outbox.take_noted() else {
+                // The server may refuse it, and nothing has moved then.
+                lane.send(&self.outbox, Expect::Noted, |out| out.extend_from_slice(command.bytes));
+                return Flow::Wait;
+            };
+            if noted.starts_with(b"+") {
+                self.moved_to(db);
+            }
+            self.answer(|out, _| out.extend_from_slice(&noted));
         } else {
             self.leave_lane();
             self.db = db;

@@ -290,7 +290,8 @@ impl Session {
 
     /// Reads once. Ready(false): the connection is gone.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.closing || self.ended || self.inbox.len() > self.input_max() {
+        // Who has said QUIT is still looked after: a command that blocks may be waiting for somebody who leaves.
+        if self.ended || (!self.closing && self.inbox.len() > self.input_max()) {
             return Poll::Pending;
         }
         if let Some(idle) = &mut self.idle
@@ -316,6 +317,9 @@ impl Session {
                 self.traffic[0] += read as u64;
                 self.quiet.disturb();
                 self.client.counted(self.traffic);
+                if self.closing {
+                    self.inbox.clear();
+                }
                 Poll::Ready(self.reset_idle())
             }
             Poll::Ready(Err(_)) => Poll::Ready(false),
@@ -336,6 +340,7 @@ impl Session {
 
     /// Writes what is there. Ready(true): all of it; Ready(false): the connection is gone.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let before = self.traffic[1];
         let (socket, traffic) = (&mut self.socket, &mut self.traffic);
         let written = self.outbox.drain(|bytes| {
             while !bytes.is_empty() {
@@ -352,6 +357,10 @@ impl Session {
             Pin::new(socket).poll_flush(cx).map(|flushed| flushed.is_ok())
         });
         self.client.counted(self.traffic);
+        if self.traffic[1] != before {
+            // Who reads is not idle.
+            self.reset_idle();
+        }
         written
     }
 
