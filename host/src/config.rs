@@ -211,9 +211,9 @@ settings! {
     /// (EVAL, EVALSHA, FCALL) keys are those that it declares; one that has no lifetime when it has run is given the
     /// decision's. Empty: none.
     script_rules: Option<String> = "";
-    /// Client connections at one time.
+    /// Client connections at one time. Fewer where the system does not allow two open files for each, with a warning.
     clients_max: usize = "10000";
-    /// Milliseconds after which a client that sends nothing is disconnected. 0: never.
+    /// Milliseconds after which a client that sends and takes nothing is disconnected. 0: never.
     client_idle_ms_max: u64 = "0";
     /// Bytes of one command.
     client_command_bytes_max: usize = "1073741824";
@@ -223,7 +223,7 @@ settings! {
     client_args_max: usize = "1048576";
     /// Bytes of replies that may wait for a client; one that does not read them is disconnected.
     client_output_bytes_max: usize = "603979776";
-    /// Commands of one client that may wait for their replies before the sidecar reads on.
+    /// Commands of one client that may wait for their replies before the sidecar reads on; at least 1.
     client_pipeline_max: usize = "16384";
     /// Bytes of a command that may still share a lane with other clients; a larger one takes a lane of its own.
     shared_command_bytes_max: usize = "65536";

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
@@ -34,10 +35,17 @@ pub struct Near {
     half: Option<Rc<Fill>>,
     /// The databases whose keys the server watches for us.
     tracked: FxHashSet<u32>,
-    /// The databases whose values are left from before the server was lost, and since when somebody knew.
-    left_over: FxHashMap<u32, Option<i64>>,
+    /// The databases whose values are left from before the server was lost.
+    left_over: FxHashMap<u32, Loss>,
     /// What was last reported.
     reported: (u64, u64),
+}
+
+/// When the server was lost.
+struct Loss {
+    since: Instant,
+    /// The same by the clock, once somebody has asked.
+    at: Option<i64>,
 }
 
 /// A value on its way from the server: read, then asked for its lifetime.
@@ -99,6 +107,15 @@ const ASKED_SLOTS: usize = 1 << 16;
 /// One value takes at most this part of what a worker may keep.
 const VALUE_PART: usize = 16;
 
+// === impl Loss ===
+
+impl Loss {
+    fn at(&mut self, now: i64) -> i64 {
+        let elapsed = || i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
+        *self.at.get_or_insert_with(|| now.saturating_sub(elapsed()))
+    }
+}
+
 // === impl Near ===
 
 impl Near {
@@ -128,7 +145,7 @@ impl Near {
     /// The reply that it had when the server was lost, within so long of that: however old it is, but not from before a
     /// write through this sidecar, even one that failed. To be asked only while there is no server.
     pub fn get_left_over(&mut self, db: u32, key: &[u8], fail_safe_ms: u64, now: i64) -> Option<&[u8]> {
-        let lost_at = *self.left_over.get_mut(&db)?.get_or_insert(now);
+        let lost_at = self.left_over.get_mut(&db)?.at(now);
         let value = self.values.get(&KeyRef { db, key })?;
         let soon = now >= lost_at && now.abs_diff(lost_at) < fail_safe_ms;
         (soon && value.stamp == self.versions.stamp_at(value.place)).then_some(&value.reply)
@@ -275,7 +292,7 @@ impl Near {
     /// are left over for the time without a server.
     pub fn lose(&mut self, db: u32) {
         self.stop(db);
-        self.left_over.entry(db).or_default();
+        self.left_over.entry(db).or_insert_with(|| Loss { since: Instant::now(), at: None });
     }
 
     /// The same of a connection that is given up: nothing is left over.

@@ -122,7 +122,7 @@ fn values_left_over() {
         assert_eq!(near.get_left_over(DB, b"k", 100, ASKED), None);
     };
     check(&[], &[], &[9_000], true);
-    check(&[], &[], &[9_000, 9_099], true);
+    check(&[], &[], &[9_000, 9_050], true);
     check(&[], &[], &[9_000, 9_100], false);
     check(&[], &[], &[9_000, 8_999], false);
     check(&["k"], &[], &[9_000], false);

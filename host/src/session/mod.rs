@@ -366,7 +366,7 @@ impl Session {
 
     /// Why no more commands may be taken now.
     fn waiting(&self) -> Option<Waiting> {
-        if self.outbox.owed() >= self.shared.config.client_pipeline_max || self.held.is_congested(&self.outbox) {
+        if self.outbox.owed() >= self.shared.config.client_pipeline_max.max(1) || self.held.is_congested(&self.outbox) {
             Some(Waiting::Lane)
         } else {
             (self.outbox.len() > OUTPUT_HELD_BYTES).then_some(Waiting::Client)
